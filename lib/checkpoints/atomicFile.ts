@@ -1,0 +1,43 @@
+import { promises as fs } from 'node:fs';
+import path from 'node:path';
+import { XlformersError } from '../errors';
+
+/** Makes a directory's entries durable: a rename is only safe once its directory is synced. */
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await fs.open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Writes a file so that a crash leaves either the old one or the new one: temporary name, sync, rename, sync of the directory.
+ * @throws XlformersError ERR_FILE_WRITE naming the file
+ */
+export async function writeAtomically(file: string, write: (handle: fs.FileHandle) => Promise<void>): Promise<void> {
+  const directory = path.dirname(path.resolve(file));
+  const temporary = path.join(directory, `.${path.basename(file)}.${process.pid}.tmp`);
+  try {
+    const handle = await fs.open(temporary, 'w');
+    try {
+      await write(handle);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await fs.rename(temporary, file);
+    await syncDirectory(directory);
+  } catch (error) {
+    await fs.rm(temporary, { force: true });
+    if (error instanceof XlformersError) throw error;
+    throw new XlformersError('ERR_FILE_WRITE', `${file}: cannot be written: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+export function writeFileAtomically(file: string, data: string | Uint8Array): Promise<void> {
+  return writeAtomically(file, async (handle) => {
+    await handle.writeFile(data);
+  });
+}

@@ -1,0 +1,142 @@
+/** Why a JSON text was refused. */
+export class JsonProblem extends Error {
+  constructor(
+    readonly kind: 'syntax' | 'duplicate' | 'limit',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** A number as it stands in the text: safetensors forbids fractions and exponents that JSON.parse would hide. */
+export class JsonNumber {
+  constructor(readonly text: string) {}
+}
+
+export type JsonValue = string | boolean | null | JsonNumber | JsonValue[] | Map<string, JsonValue>;
+
+export interface JsonLimits {
+  maxDepth: number;
+  /** Keys over all objects. */
+  maxKeys: number;
+}
+
+/**
+ * Parses JSON into maps, refusing what JSON.parse lets pass: duplicate keys, and more depth or keys than allowed. Objects become maps,
+ * so that no key ("__proto__") can reach a prototype.
+ * @throws JsonProblem
+ */
+export function scanJson(text: string, { maxDepth, maxKeys }: JsonLimits): JsonValue {
+  let position = 0;
+  let keys = 0;
+
+  const fail = (what: string): never => {
+    throw new JsonProblem('syntax', `${what} at character ${position}`);
+  };
+  const skipSpace = () => {
+    while (' \t\n\r'.includes(text[position] ?? 'x')) position += 1;
+  };
+  const literal = <T>(word: string, value: T): T => {
+    if (!text.startsWith(word, position)) fail('unexpected text');
+    position += word.length;
+    return value;
+  };
+
+  const string = (): string => {
+    const start = position;
+    position += 1;
+    for (;;) {
+      const character = text[position];
+      if (character === undefined) fail('unterminated string');
+      if (character === '"') break;
+      position += character === '\\' ? 2 : 1;
+    }
+    position += 1;
+    try {
+      // The engine's parser knows the escapes and refuses raw control characters.
+      return JSON.parse(text.slice(start, position)) as string;
+    } catch {
+      return fail('invalid string');
+    }
+  };
+
+  const number = (): JsonNumber => {
+    const match = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+    match.lastIndex = position;
+    const found = match.exec(text);
+    if (!found) return fail('unexpected character');
+    position += found[0].length;
+    return new JsonNumber(found[0]);
+  };
+
+  const value = (depth: number): JsonValue => {
+    if (depth > maxDepth) throw new JsonProblem('limit', `nested deeper than ${maxDepth}`);
+    skipSpace();
+    switch (text[position]) {
+      case '{':
+        return object(depth);
+      case '[':
+        return array(depth);
+      case '"':
+        return string();
+      case 't':
+        return literal('true', true);
+      case 'f':
+        return literal('false', false);
+      case 'n':
+        return literal('null', null);
+      default:
+        return number();
+    }
+  };
+
+  const array = (depth: number): JsonValue[] => {
+    const items: JsonValue[] = [];
+    position += 1;
+    skipSpace();
+    if (text[position] === ']') {
+      position += 1;
+      return items;
+    }
+    for (;;) {
+      items.push(value(depth + 1));
+      if ((keys += 1) > maxKeys) throw new JsonProblem('limit', `more than ${maxKeys} entries`);
+      skipSpace();
+      const next = text[position];
+      position += 1;
+      if (next === ']') return items;
+      if (next !== ',') fail("expected ',' or ']'");
+    }
+  };
+
+  const object = (depth: number): Map<string, JsonValue> => {
+    const members = new Map<string, JsonValue>();
+    position += 1;
+    skipSpace();
+    if (text[position] === '}') {
+      position += 1;
+      return members;
+    }
+    for (;;) {
+      skipSpace();
+      if (text[position] !== '"') fail('expected a key');
+      const key = string();
+      if ((keys += 1) > maxKeys) throw new JsonProblem('limit', `more than ${maxKeys} keys`);
+      if (members.has(key)) throw new JsonProblem('duplicate', `the key '${key.slice(0, 60)}' appears twice`);
+      skipSpace();
+      if (text[position] !== ':') fail("expected ':'");
+      position += 1;
+      members.set(key, value(depth + 1));
+      skipSpace();
+      const next = text[position];
+      position += 1;
+      if (next === '}') return members;
+      if (next !== ',') fail("expected ',' or '}'");
+    }
+  };
+
+  const result = value(0);
+  skipSpace();
+  if (position !== text.length) fail('text after the end');
+  return result;
+}

@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander';
+import { XlformersError } from '../errors';
+import { version } from '../version';
+import { exitCodes } from './common';
+import { addEvaluateCommand } from './evaluateCommand';
+import { addGenerateCommand } from './generateCommand';
+import { addInfoCommand } from './infoCommand';
+import { addTrainCommand } from './trainCommand';
+
+/** Runs the command line; sets `process.exitCode`. */
+export async function main(argv: readonly string[]): Promise<void> {
+  const program = new Command('xlformers')
+    .description('Transformer-XL and XLNet for Node.js')
+    .version(version)
+    .showSuggestionAfterError()
+    .showHelpAfterError('(--help says more)')
+    .exitOverride();
+  for (const add of [addTrainCommand, addEvaluateCommand, addGenerateCommand, addInfoCommand]) add(program);
+  for (const command of program.commands) command.exitOverride().showHelpAfterError('(--help says more)');
+  try {
+    await program.parseAsync([...argv]);
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+      return;
+    }
+    process.exitCode = exitCodes.failed;
+    const known = error instanceof XlformersError;
+    if (argv.includes('--json')) {
+      const { message } = error as Error;
+      process.stdout.write(`${JSON.stringify({ error: { code: known ? error.code : 'ERR_INTERNAL', message } })}\n`);
+    }
+    process.stderr.write(`xlformers: ${known ? `${error.message} (${error.code})` : (error as Error).stack}\n`);
+  }
+}
+
+if (require.main === module) void main(process.argv);

@@ -1,0 +1,41 @@
+/** Transformer-XL and XLNet for Node.js: the public surface. */
+export { noGrad } from './autograd';
+export { Device, devices, type BackendDescription, type DeviceDescription, type DeviceLike } from './device';
+export type { DType, FloatDType, TypedArray } from './dtype';
+export { XlformersError } from './errors';
+export { Generator, type GeneratorState } from './random';
+export { keep, scope, type TensorContainer } from './scope';
+export { Parameter, Tensor, type NestedArray, type TensorData, type TensorOptions } from './tensor';
+
+export * from './ops';
+
+export { Memory } from './nn/memory';
+export {
+  TransformerXLModel,
+  type ModelOptions,
+  type TransformerXLInputs,
+  type TransformerXLOutput,
+} from './models/transformerXL';
+export {
+  TransformerXLForSequenceClassification,
+  TransformerXLLMHeadModel,
+  type LanguageModelInputs,
+  type LanguageModelOutput,
+  type SequenceClassificationInputs,
+  type SequenceClassificationOutput,
+} from './models/transformerXLHeads';
+export type { TransformerXLConfig, TransformerXLOptions } from './models/transformerXLConfig';
+export type { Compatibility } from './models/compatibility';
+export type { LanguageModel } from './models/languageModel';
+
+export { splitCorpus, readBytes, type Corpus } from './data/corpus';
+export { OrderedBatches, type Batch } from './data/orderedBatches';
+export { ByteLevelTokenizer } from './tokenizers/byteLevel';
+export { generate, type GenerateOptions, type GeneratedToken } from './inference/generate';
+export { evaluate, type EvaluateOptions, type Evaluation } from './train/evaluate';
+export { Trainer, type StepReport } from './train/trainer';
+export { trainInDirectory, type TrainingResult, type TrainingRunOptions } from './train/trainingRun';
+export type { TrainConfig, TrainOptions } from './train/trainConfig';
+export { lossCurve } from './train/lossCurve';
+export { openSafetensors, writeSafetensors } from './checkpoints/safetensors';
+export { version } from './version';

@@ -1,0 +1,388 @@
+/**
+ * Transformer-XL (Dai et al. 2019), as transformers 4.57 has it in models/deprecated/transfo_xl/modeling_transfo_xl.py; where other
+ * implementations differ, `config.compatibility` says whom to follow.
+ */
+import { isGradEnabled } from '../autograd';
+import { type DeviceLike, Device, resolveDevice } from '../device';
+import { type FloatDType } from '../dtype';
+import { XlformersError, describe } from '../errors';
+import { AdaptiveEmbedding } from '../nn/adaptiveEmbedding';
+import { FeedForward } from '../nn/feedForward';
+import { Memory } from '../nn/memory';
+import { type Initializer, Parameters } from '../nn/parameters';
+import { RelativeAttentionLayer } from '../nn/relativeAttentionLayer';
+import type { AttentionBand } from '../ops/attentionBand';
+import { requireInteger, requireSameKind, requireShape } from '../ops/checks';
+import { dropout } from '../ops/dropout';
+import { memoryUpdate } from '../ops/memoryUpdate';
+import { slice } from '../ops/shape';
+import { sinusoidPositions } from '../ops/sinusoidPositions';
+import { Generator } from '../random';
+import { scope, type TensorContainer } from '../scope';
+import { type Parameter, Tensor } from '../tensor';
+import { compatibilityRules } from './compatibility';
+import { type IdInput, idTensor } from './inputs';
+import { loadWeights, readModelConfig, saveModel } from './pretrained';
+import {
+  type TransformerXLConfig,
+  type TransformerXLOptions,
+  transformerXLConfig,
+  transformerXLConfigFromFile,
+  transformerXLConfigToFile,
+} from './transformerXLConfig';
+
+export interface ModelOptions {
+  /** Of the initial weights and of dropout. Default 1. */
+  seed?: number;
+  /** Default `'auto'`. */
+  device?: DeviceLike;
+  /** Default `'float32'`; `'float64'` serves tests. */
+  dtype?: FloatDType;
+}
+
+/** What every Transformer-XL takes. */
+export interface TransformerXLInputs {
+  /** [batch, length] */
+  inputIds?: IdInput;
+  /** [batch, length, dModel], instead of inputIds: what the embedding would give, scaled by sqrt(dModel) already. */
+  inputsEmbeds?: Tensor;
+  /**
+   * The memory that the previous segment left, states as Hugging Face has them (by layer [length, batch, dModel]), 'zeros', 'empty',
+   * or nothing: what config.compatibility starts with.
+   */
+  mems?: Memory | readonly Tensor[] | 'zeros' | 'empty' | undefined;
+  /** [heads] or [layers, heads]: factor of each head's output. */
+  headMask?: Tensor | null;
+  /** Whether to return a memory. Default true. */
+  useMems?: boolean;
+  /** Default false. */
+  outputHiddenStates?: boolean;
+  /** Default false. */
+  outputAttentions?: boolean;
+}
+
+export interface TransformerXLOutput {
+  /** [batch, length, dModel] */
+  lastHiddenState: Tensor;
+  /** For the next segment; null when memLen is 0 or useMems is false. */
+  mems: Memory | null;
+  /** The embedding and each layer's output, [batch, length, dModel]; null unless asked for. */
+  hiddenStates: Tensor[] | null;
+  /** By layer, [batch, heads, query, key]; null unless asked for. */
+  attentions: Tensor[] | null;
+}
+
+/** A model that others build on: weights, mode, memory length, files. */
+export abstract class TransformerXLBase implements TensorContainer {
+  readonly config: TransformerXLConfig;
+  /** The source of dropout masks. */
+  generator: Generator;
+  /** @internal */
+  readonly weights: Parameters;
+  private isTraining = false;
+
+  protected constructor(options: TransformerXLOptions, { seed = 1, device, dtype = 'float32' }: ModelOptions) {
+    this.config = transformerXLConfig(options);
+    const initial = new Generator(seed);
+    this.weights = new Parameters(device instanceof Device ? device : resolveDevice(device), dtype, initial);
+    this.generator = new Generator(seed, 2 ** 32);
+  }
+
+  /** The bare model inside. */
+  protected abstract get body(): TransformerXLModel;
+
+  get device(): Device {
+    return this.weights.device;
+  }
+
+  get training(): boolean {
+    return this.isTraining;
+  }
+
+  /** Rows of memory that a forward pass leaves. */
+  get memoryLength(): number {
+    return this.body.currentMemoryLength;
+  }
+
+  /** Changes the rows of memory that forward passes leave; evaluation may remember more than training did. */
+  resetMemoryLength(length: number): void {
+    requireInteger('length', length, 0, 2 ** 31 - 1);
+    this.body.currentMemoryLength = length;
+  }
+
+  /** Weights by checkpoint name, tied ones once. */
+  parameters(): ReadonlyMap<string, Parameter> {
+    return this.weights.map;
+  }
+
+  *tensors(): Iterable<Tensor> {
+    yield* this.weights.map.values();
+  }
+
+  /** Dropout on; what was cached for inference is dropped. */
+  train(): void {
+    this.isTraining = true;
+    this.body.clearCache();
+  }
+
+  /** Dropout off. */
+  eval(): void {
+    this.isTraining = false;
+  }
+
+  /** Writes config.json and model.safetensors, which Hugging Face's classes load as well. */
+  async save(directory: string): Promise<void> {
+    const config = { ...this.config, memLen: this.memoryLength };
+    await saveModel(directory, this.weights, transformerXLConfigToFile(config, this.architecture));
+  }
+
+  /** Frees weights, gradients and caches. */
+  dispose(): void {
+    this.body.clearCache();
+    this.weights.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** The name of Hugging Face's class. */
+  protected abstract get architecture(): string;
+
+  protected static async load<T extends TransformerXLBase>(
+    directory: string,
+    make: (config: TransformerXLConfig) => T,
+    prefix: string,
+    optional?: (name: string) => boolean,
+  ): Promise<T> {
+    const model = make(transformerXLConfigFromFile(await readModelConfig(directory)));
+    try {
+      await loadWeights(directory, model.weights, prefix, optional);
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+    return model;
+  }
+}
+
+/** The bare model: hidden states and memory. */
+export class TransformerXLModel extends TransformerXLBase {
+  /** @internal */
+  readonly embedding: AdaptiveEmbedding;
+  /** @internal */
+  currentMemoryLength: number;
+  private readonly attention: readonly RelativeAttentionLayer[];
+  private readonly feedForward: readonly FeedForward[];
+  private readonly owner: TransformerXLBase;
+
+  /** @param owner @internal the model with a head that this one is the body of */
+  constructor(options: TransformerXLOptions, modelOptions: ModelOptions = {}, owner?: TransformerXLBase) {
+    super(options, modelOptions);
+    this.owner = owner ?? this;
+    const parameters = this.owner.weights;
+    const prefix = owner ? 'transformer.' : '';
+    const { config } = this;
+    const { dModel, nHead: heads, dHead: headDim, dInner, preLnorm: preNorm, layerNormEpsilon: epsilon } = config;
+    const weightInit = weightInitializer(config);
+    const normInit: Initializer = { kind: 'normal', mean: 1, deviation: config.initStd };
+    this.embedding = new AdaptiveEmbedding(parameters, `${prefix}word_emb.`, {
+      ...config,
+      weightInit,
+      projectionInit: { kind: 'normal', mean: 0, deviation: config.projInitStd },
+    });
+    const sharedBiases = config.untieR
+      ? null
+      : {
+          content: parameters.create(`${prefix}r_w_bias`, [heads, headDim], weightInit),
+          position: parameters.create(`${prefix}r_r_bias`, [heads, headDim], weightInit),
+        };
+    const layers = Array.from({ length: config.nLayer }, (_, layer) => {
+      const name = `${prefix}layers.${layer}.`;
+      const attention = new RelativeAttentionLayer(parameters, `${name}dec_attn.`, {
+        dModel,
+        heads,
+        headDim,
+        dropout: config.dropout,
+        attentionDropout: config.dropatt,
+        preNorm,
+        epsilon,
+        weightInit,
+        normInit,
+        sharedBiases,
+      });
+      const options = { dModel, dInner, dropout: config.dropout, preNorm, epsilon, weightInit, normInit };
+      return { attention, feedForward: new FeedForward(parameters, `${name}pos_ff.`, options) };
+    });
+    this.attention = layers.map(({ attention }) => attention);
+    this.feedForward = layers.map(({ feedForward }) => feedForward);
+    this.currentMemoryLength = config.memLen;
+  }
+
+  /** A folder with config.json and model.safetensors. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
+  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<TransformerXLModel> {
+    return TransformerXLBase.load(directory, (config) => new TransformerXLModel(config, options), '');
+  }
+
+  /**
+   * Enqueues a forward pass and returns at once.
+   * @throws XlformersError naming the input that does not fit
+   */
+  forward(inputs: TransformerXLInputs): TransformerXLOutput {
+    return scope(() => this.run(inputs));
+  }
+
+  /** @internal */
+  clearCache(): void {
+    for (const layer of [...this.attention, ...this.feedForward]) layer.clearCache();
+  }
+
+  protected override get body(): TransformerXLModel {
+    return this;
+  }
+
+  protected override get architecture(): string {
+    return 'TransfoXLModel';
+  }
+
+  private run(inputs: TransformerXLInputs): TransformerXLOutput {
+    const { config, owner } = this;
+    const { training, generator } = owner;
+    const embedded = this.embed(inputs);
+    const [batch, queryLength] = embedded.shape as [number, number, number];
+    const memory = this.firstMemory(inputs.mems, batch);
+    const memoryLength = memory?.length ?? 0;
+    const keyLength = memoryLength + queryLength;
+    const headScales = this.headScales(inputs.headMask ?? null);
+    const drop = (x: Tensor) => dropout(x, { probability: training ? config.dropout : 0, generator });
+    const newLength = Math.min(this.currentMemoryLength, keyLength);
+    const returnsMemory = inputs.useMems !== false && this.currentMemoryLength > 0;
+    // Keys and values are worth keeping while the weights are fixed.
+    const fixed = !training && !isGradEnabled();
+    const version = fixed ? owner.weights.version : -1;
+    const known = fixed && memory?.keyValues && memory.version === version ? memory.keyValues : null;
+
+    const band = this.band(queryLength, keyLength);
+    const codes = (count: number) =>
+      drop(
+        sinusoidPositions({
+          count,
+          columns: config.dModel,
+          clamp: config.clampLen,
+          dtype: owner.weights.dtype,
+          device: owner.device,
+        }),
+      );
+    // One set of codes, and of their dropout, for all layers of a training pass.
+    const trainingCodes = fixed ? null : codes(keyLength);
+    const positions = {
+      count: keyLength,
+      ample: Math.max(keyLength, this.currentMemoryLength + queryLength),
+      codes: (count: number) => trainingCodes ?? codes(count),
+    };
+
+    let states = drop(embedded);
+    const hidden: Tensor[] = [];
+    const keyValues: Tensor[] = [];
+    const attentions: Tensor[] = [];
+    const hiddenStates = [states];
+    this.attention.forEach((layer, index) => {
+      const before = memory?.hidden[index] ?? null;
+      if (returnsMemory) hidden.push(memoryUpdate(before, states, newLength));
+      const attended = layer.forward(states, {
+        memory: before,
+        memoryKeyValues: known?.[index] ?? null,
+        positions,
+        band,
+        headScale: headScales[index] ?? null,
+        training,
+        generator,
+        keepKeyValues: returnsMemory && fixed ? newLength : null,
+        probabilities: inputs.outputAttentions === true,
+      });
+      if (attended.keyValues) keyValues.push(attended.keyValues);
+      if (attended.probabilities) attentions.push(attended.probabilities);
+      states = (this.feedForward[index] as FeedForward).forward(attended.output, { training, generator });
+      hiddenStates.push(states);
+    });
+    const lastHiddenState = drop(states);
+    hiddenStates[hiddenStates.length - 1] = lastHiddenState;
+    return {
+      lastHiddenState,
+      mems: returnsMemory ? new Memory(hidden, fixed ? keyValues : null, version) : null,
+      hiddenStates: inputs.outputHiddenStates ? hiddenStates.map((state) => state.alias()) : null,
+      attentions: inputs.outputAttentions ? attentions : null,
+    };
+  }
+
+  private embed({ inputIds, inputsEmbeds }: TransformerXLInputs): Tensor {
+    if (Boolean(inputIds) === Boolean(inputsEmbeds)) {
+      throw new XlformersError('ERR_ARG_TYPE', 'inputIds, inputsEmbeds: expected one of the two');
+    }
+    const { weights } = this.owner;
+    if (inputsEmbeds) {
+      requireShape('inputsEmbeds', inputsEmbeds, [-1, -1, this.config.dModel]);
+      requireSameKind('inputsEmbeds', inputsEmbeds, this.embedding.layers[0] as Tensor);
+      return inputsEmbeds;
+    }
+    return this.embedding.forward(idTensor('inputIds', inputIds as IdInput, this.config.vocabSize, weights.device));
+  }
+
+  /** The memory that this pass attends to; null for none. */
+  private firstMemory(mems: TransformerXLInputs['mems'], batch: number): Memory | null {
+    const { config, owner } = this;
+    const { nLayer, dModel, compatibility } = config;
+    const given = mems ?? compatibilityRules[compatibility].firstMemory;
+    if (given === 'empty') return null;
+    if (given === 'zeros') {
+      if (this.currentMemoryLength === 0) return null;
+      const shape = [batch, this.currentMemoryLength, dModel];
+      const { dtype, device } = owner.weights;
+      // All layers may look at the same zeros.
+      const zeros = Tensor.zeros(shape, { dtype, device });
+      return new Memory(Array.from({ length: nLayer }, () => zeros.alias()));
+    }
+    const memory = given instanceof Memory ? given : isTensorList(given) ? Memory.fromLayers(given) : null;
+    if (memory === null) {
+      throw new XlformersError('ERR_ARG_TYPE', `mems: got ${describe(given)}, expected a Memory, states by layer, 'zeros' or 'empty'`);
+    }
+    if (memory.hidden.length !== nLayer) {
+      throw new XlformersError('ERR_ARG_SHAPE', `mems: got ${memory.hidden.length} layers, expected ${nLayer}`);
+    }
+    memory.hidden.forEach((layer, index) => {
+      requireSameKind(`mems[${index}]`, layer, this.embedding.layers[0] as Tensor);
+      requireShape(`mems[${index}] as [batch, memoryLength, dModel]`, layer, [batch, memory.length, dModel]);
+    });
+    return memory;
+  }
+
+  private headScales(mask: Tensor | null): (Tensor | null)[] {
+    const { nLayer, nHead } = this.config;
+    if (!mask) return [];
+    requireSameKind('headMask', mask, this.embedding.layers[0] as Tensor);
+    if (mask.shape.length === 1) {
+      requireShape('headMask', mask, [nHead]);
+      return Array.from({ length: nLayer }, () => mask);
+    }
+    requireShape('headMask', mask, [nLayer, nHead]);
+    return Array.from({ length: nLayer }, (_, layer) => slice(mask, 0, layer, layer + 1).alias([nHead]));
+  }
+
+  private band(queryLength: number, keyLength: number): AttentionBand {
+    const { sameLength, compatibility } = this.config;
+    if (!sameLength) return {};
+    const { sameLengthLower } = compatibilityRules[compatibility];
+    return { lower: sameLengthLower(queryLength, keyLength, this.currentMemoryLength) };
+  }
+}
+
+/** HF's `_init_weight`. */
+export function weightInitializer({ init, initRange, initStd }: TransformerXLConfig): Initializer {
+  return init === 'uniform'
+    ? { kind: 'uniform', low: -initRange, high: initRange }
+    : { kind: 'normal', mean: 0, deviation: initStd };
+}
+
+function isTensorList(value: unknown): value is readonly Tensor[] {
+  return Array.isArray(value) && value.length > 0 && value.every((entry) => entry instanceof Tensor);
+}

@@ -1,0 +1,68 @@
+import { add, scale } from '../ops/add';
+import { embedding } from '../ops/embedding';
+import { linear } from '../ops/linear';
+import type { Parameter, Tensor } from '../tensor';
+import type { Initializer, Parameters } from './parameters';
+
+export interface AdaptiveEmbeddingOptions {
+  vocabSize: number;
+  /** Ids where clusters end, the last one left out. */
+  cutoffs: readonly number[];
+  /** Each cluster is this many times narrower than the one before; 1: one table. */
+  divVal: number;
+  dEmbed: number;
+  dModel: number;
+  weightInit: Initializer;
+  projectionInit: Initializer;
+}
+
+/** Clusters of ids: [first, end). */
+export function clusterRanges(cutoffs: readonly number[], vocabSize: number): { first: number; end: number }[] {
+  return [...cutoffs, vocabSize].map((end, index) => ({ first: cutoffs[index - 1] ?? 0, end }));
+}
+
+/** Word embeddings, rare words narrower (Baevski & Auli 2019), projected to dModel and multiplied by sqrt(dModel). */
+export class AdaptiveEmbedding {
+  readonly layers: readonly Parameter[];
+  /** Empty when there is one table of width dModel. */
+  readonly projections: readonly Parameter[];
+  private readonly firstIds: readonly number[];
+  private readonly factor: number;
+
+  constructor(parameters: Parameters, prefix: string, options: AdaptiveEmbeddingOptions) {
+    const { vocabSize, cutoffs, divVal, dEmbed, dModel, weightInit, projectionInit } = options;
+    const ranges = divVal === 1 ? [{ first: 0, end: vocabSize }] : clusterRanges(cutoffs, vocabSize);
+    const width = (index: number) => Math.floor(dEmbed / divVal ** index);
+    this.layers = ranges.map(({ first, end }, index) =>
+      parameters.create(`${prefix}emb_layers.${index}.weight`, [end - first, width(index)], weightInit),
+    );
+    this.projections =
+      divVal === 1 && dEmbed === dModel
+        ? []
+        : ranges.map((_, index) =>
+            parameters.create(`${prefix}emb_projs.${index}`, [dModel, width(index)], projectionInit),
+          );
+    this.firstIds = ranges.map(({ first }) => first);
+    this.factor = Math.sqrt(dModel);
+  }
+
+  /** @param ids int32 [batch, length] @returns [batch, length, dModel] */
+  forward(ids: Tensor): Tensor {
+    const [table] = this.layers as [Parameter];
+    if (this.projections.length === 0) return embedding(ids, table, { scale: this.factor });
+    if (this.layers.length === 1) {
+      return scale(linear(embedding(ids, table), this.projections[0] as Parameter), this.factor);
+    }
+    // Rows of other clusters are zero, and stay so under the projection.
+    return this.layers
+      .map((layer, index) => {
+        const rows = embedding(ids, layer, {
+          scale: this.factor,
+          firstId: this.firstIds[index] as number,
+          partial: true,
+        });
+        return linear(rows, this.projections[index] as Parameter);
+      })
+      .reduce((sum, part) => add(sum, part));
+  }
+}

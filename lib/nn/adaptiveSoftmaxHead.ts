@@ -1,0 +1,79 @@
+import { adaptiveLogSoftmax, adaptiveSoftmaxLoss, type AdaptiveSoftmaxOperands } from '../ops/adaptiveSoftmax';
+import type { Parameter, Tensor } from '../tensor';
+import { type AdaptiveEmbedding, clusterRanges } from './adaptiveEmbedding';
+import type { Initializer, Parameters } from './parameters';
+
+export interface AdaptiveSoftmaxHeadOptions {
+  vocabSize: number;
+  cutoffs: readonly number[];
+  divVal: number;
+  dEmbed: number;
+  dModel: number;
+  /** Output weights are the embedding's. */
+  tieWeights: boolean;
+  /** By cluster: whether the projection is the embedding's. */
+  tieProjections: readonly boolean[];
+  /** Column order of the original PyTorch code. */
+  reversedClusters: boolean;
+  weightInit: Initializer;
+  projectionInit: Initializer;
+}
+
+/** The projected adaptive softmax, tied to the embedding or not; checkpoint names under `crit.`. */
+export class AdaptiveSoftmaxHead {
+  private readonly operands: AdaptiveSoftmaxOperands;
+
+  constructor(parameters: Parameters, embedding: AdaptiveEmbedding, options: AdaptiveSoftmaxHeadOptions) {
+    const { vocabSize, cutoffs, divVal, dEmbed, dModel, tieWeights, tieProjections, reversedClusters } = options;
+    const { weightInit, projectionInit } = options;
+    const zero: Initializer = { kind: 'constant', value: 0 };
+    const ranges = clusterRanges(cutoffs, vocabSize);
+    const tails = ranges.length - 1;
+    const width = (index: number) => Math.floor(dEmbed / divVal ** index);
+
+    const clusterWeight = tails > 0 ? parameters.create('crit.cluster_weight', [tails, dEmbed], weightInit) : null;
+    const clusterBias = tails > 0 ? parameters.create('crit.cluster_bias', [tails], zero) : null;
+
+    const layer = (index: number, size: number) => {
+      const name = `crit.out_layers.${index}`;
+      const weight = tieWeights
+        ? parameters.alias(`${name}.weight`, embedding.layers[index] as Parameter)
+        : parameters.create(`${name}.weight`, [size, width(index)], weightInit);
+      return { weight, bias: parameters.create(`${name}.bias`, [size], zero) };
+    };
+    const projection = (index: number): Parameter | null => {
+      const name = `crit.out_projs.${index}`;
+      const needed = divVal !== 1 || dModel !== dEmbed;
+      if (!needed) return null;
+      const tied = embedding.projections[divVal === 1 ? 0 : index];
+      return tieProjections[index] && tied
+        ? parameters.alias(name, tied)
+        : parameters.create(name, [dModel, width(index)], projectionInit);
+    };
+
+    // With div_val 1 all clusters are rows of one matrix.
+    const shared = divVal === 1 ? layer(0, vocabSize) : null;
+    this.operands = {
+      clusters: ranges.map(({ first, end }, index) => ({
+        firstId: first,
+        size: end - first,
+        ...(shared ?? layer(index, end - first)),
+        ...(shared && tails > 0 ? { weightRows: { first, count: end - first } } : {}),
+        projection: projection(index),
+      })),
+      clusterWeight,
+      clusterBias,
+      reversedClusters,
+    };
+  }
+
+  /** Negative log-likelihoods: hidden [N, dModel], labels int32 [N] → [N]. */
+  loss(hidden: Tensor, labels: Tensor): Tensor {
+    return adaptiveSoftmaxLoss(hidden, labels, this.operands);
+  }
+
+  /** Log-probabilities of all ids: hidden [N, dModel] → [N, vocabSize]. */
+  logProbabilities(hidden: Tensor): Tensor {
+    return adaptiveLogSoftmax(hidden, this.operands);
+  }
+}

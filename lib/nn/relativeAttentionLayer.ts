@@ -1,0 +1,173 @@
+import { isGradEnabled } from '../autograd';
+import type { AttentionBand } from '../ops/attentionBand';
+import { add } from '../ops/add';
+import { dropout } from '../ops/dropout';
+import { layerNorm } from '../ops/layerNorm';
+import { linear } from '../ops/linear';
+import { memoryUpdate } from '../ops/memoryUpdate';
+import { packedRelativeAttention } from '../ops/relativeAttention';
+import { reshape } from '../ops/shape';
+import type { Generator } from '../random';
+import { keep } from '../scope';
+import type { Parameter, Tensor } from '../tensor';
+import { InferenceCache } from './inferenceCache';
+import type { Initializer, Parameters } from './parameters';
+
+export interface RelativeAttentionLayerOptions {
+  dModel: number;
+  heads: number;
+  headDim: number;
+  /** On the output. */
+  dropout: number;
+  /** On the attention probabilities. */
+  attentionDropout: number;
+  /** Normalise the input instead of the sum. */
+  preNorm: boolean;
+  epsilon: number;
+  weightInit: Initializer;
+  normInit: Initializer;
+  /** Position biases that all layers share; null: the layer has its own. */
+  sharedBiases: { content: Parameter; position: Parameter } | null;
+}
+
+/** What a layer's forward pass reads besides the states. */
+export interface AttentionInputs {
+  /** Earlier states [batch, memoryLength, dModel]; null: none. */
+  memory: Tensor | null;
+  /** Their projected keys and values [batch, memoryLength, 2 heads headDim], where they were kept. */
+  memoryKeyValues: Tensor | null;
+  /** Position codes of `count` distances from 0 on [count, dModel], or a recipe for the cache to call. */
+  positions: PositionCodes;
+  band: AttentionBand;
+  /** [heads] */
+  headScale: Tensor | null;
+  training: boolean;
+  generator: Generator;
+  /** Rows of keys and values to hand on; null: do not keep them. */
+  keepKeyValues: number | null;
+  probabilities: boolean;
+}
+
+/** Position codes: made once per forward pass when training (they have dropout), per length at inference. */
+export interface PositionCodes {
+  /** Distances needed. */
+  count: number;
+  /** Distances worth computing at once, when the result will be kept. */
+  ample: number;
+  codes(count: number): Tensor;
+}
+
+export interface AttentionResult {
+  output: Tensor;
+  keyValues: Tensor | null;
+  /** [batch, heads, query, key] */
+  probabilities: Tensor | null;
+}
+
+/** Multi-head relative attention with residual and layer norm; checkpoint names of `dec_attn.`. */
+export class RelativeAttentionLayer {
+  private readonly queryKeyValue: Parameter;
+  private readonly output: Parameter;
+  private readonly positionProjection: Parameter;
+  private readonly normWeight: Parameter;
+  private readonly normBias: Parameter;
+  private readonly contentBias: Parameter;
+  private readonly positionBias: Parameter;
+  private readonly cache = new InferenceCache();
+  private readonly outputCache = new InferenceCache();
+
+  constructor(
+    parameters: Parameters,
+    prefix: string,
+    private readonly options: RelativeAttentionLayerOptions,
+  ) {
+    const { dModel, heads, headDim, weightInit, normInit, sharedBiases } = options;
+    const width = heads * headDim;
+    this.queryKeyValue = parameters.create(`${prefix}qkv_net.weight`, [3 * width, dModel], weightInit);
+    this.output = parameters.create(`${prefix}o_net.weight`, [dModel, width], weightInit);
+    this.normWeight = parameters.create(`${prefix}layer_norm.weight`, [dModel], normInit);
+    this.normBias = parameters.create(`${prefix}layer_norm.bias`, [dModel], { kind: 'constant', value: 0 });
+    const own = (name: string) => parameters.create(`${prefix}${name}`, [heads, headDim], weightInit);
+    this.contentBias = sharedBiases
+      ? parameters.alias(`${prefix}r_w_bias`, sharedBiases.content)
+      : own('r_w_bias');
+    this.positionBias = sharedBiases
+      ? parameters.alias(`${prefix}r_r_bias`, sharedBiases.position)
+      : own('r_r_bias');
+    this.positionProjection = parameters.create(`${prefix}r_net.weight`, [width, dModel], weightInit);
+  }
+
+  /** @param x [batch, length, dModel] */
+  forward(x: Tensor, inputs: AttentionInputs): AttentionResult {
+    const { heads, headDim, preNorm, dropout: probability, attentionDropout } = this.options;
+    const { memory, training, generator } = inputs;
+    const [batch, length] = x.shape as [number, number, number];
+    const width = heads * headDim;
+    const fixed = !training && !isGradEnabled();
+    const normed = preNorm ? this.norm(x) : x;
+    const projected = linear(normed, this.queryKeyValue, {
+      packed: fixed ? this.cache.packed(this.queryKeyValue) : null,
+    });
+    const memoryKeyValues = memory ? (inputs.memoryKeyValues ?? this.projectMemory(memory, fixed)) : null;
+    const memoryLength = memory?.shape[1] ?? 0;
+    const attention = packedRelativeAttention({
+      queryKeyValue: reshape(projected, [batch, length, 3, heads, headDim]),
+      memoryKeyValue: memoryKeyValues && reshape(memoryKeyValues, [batch, memoryLength, 2, heads, headDim]),
+      position: this.positions(inputs.positions, fixed),
+      contentBias: this.contentBias,
+      positionBias: this.positionBias,
+      headScale: inputs.headScale,
+      band: inputs.band,
+      dropout: training ? attentionDropout : 0,
+      generator,
+    });
+    const attended = linear(reshape(attention.output, [batch, length, width]), this.output, {
+      packed: fixed ? this.outputCache.packed(this.output) : null,
+    });
+    const rate = training ? probability : 0;
+    const output = preNorm
+      ? add(x, dropout(attended, { probability: rate, generator }))
+      : this.norm(attended, { residual: x, dropout: rate, generator });
+    return {
+      output,
+      keyValues:
+        inputs.keepKeyValues === null
+          ? null
+          : memoryUpdate(memoryKeyValues, { tensor: projected, first: width, count: 2 * width }, inputs.keepKeyValues),
+      probabilities: inputs.probabilities ? attention.probabilities() : null,
+    };
+  }
+
+  clearCache(): void {
+    this.cache.clear();
+    this.outputCache.clear();
+  }
+
+  private norm(x: Tensor, more: { residual?: Tensor; dropout?: number; generator?: Generator } = {}): Tensor {
+    return layerNorm(x, this.normWeight, this.normBias, { epsilon: this.options.epsilon, ...more });
+  }
+
+  /** Keys and values of the memory: the last two thirds of the projection. */
+  private projectMemory(memory: Tensor, fixed: boolean): Tensor {
+    const width = this.options.heads * this.options.headDim;
+    const rows = { first: width, count: 2 * width };
+    return linear(this.options.preNorm ? this.norm(memory) : memory, this.queryKeyValue, {
+      rows,
+      packed: fixed ? this.cache.packed(this.queryKeyValue, rows) : null,
+    });
+  }
+
+  /** r = W_r R by ascending distance, [distances, heads, headDim]. With fixed weights a longer table serves shorter lengths. */
+  private positions({ count, ample, codes }: PositionCodes, fixed: boolean): Tensor {
+    const { heads, headDim } = this.options;
+    const project = (distances: number) =>
+      reshape(linear(codes(distances), this.positionProjection), [distances, heads, headDim]);
+    if (!fixed) return project(count);
+    return this.cache.get(
+      'positions',
+      this.positionProjection.version,
+      () => keep(project(ample)),
+      (table) => (table.shape[0] as number) >= count,
+    );
+  }
+}

@@ -1,0 +1,31 @@
+/** Every operator: shape checks, forward, gradient. */
+export { activation, type Activation } from './activation';
+export {
+  adaptiveLogSoftmax,
+  adaptiveSoftmaxLoss,
+  type AdaptiveSoftmaxOperands,
+  type SoftmaxCluster,
+} from './adaptiveSoftmax';
+export { add, scale, type AddOptions } from './add';
+export type { AttentionBand } from './attentionBand';
+export { dropout, type DropoutOptions } from './dropout';
+export { binaryCrossEntropy, squaredError } from './elementLoss';
+export { embedding, type EmbeddingOptions } from './embedding';
+export { layerNorm, type LayerNormOptions } from './layerNorm';
+export { linear, packWeight, type LinearOptions, type PackedWeight, type RowRange } from './linear';
+export { meanNonzero } from './meanNonzero';
+export { memoryUpdate, type ColumnRange } from './memoryUpdate';
+export { adam, globalNorm, type AdamOperand, type AdamOptions } from './optimizer';
+export { fillRandom, type RandomOptions } from './random';
+export {
+  packedRelativeAttention,
+  relativeAttention,
+  type PackedRelativeAttentionOptions,
+  type PackedRelativeAttentionResult,
+  type RelativeAttentionOptions,
+  type RelativeAttentionSettings,
+} from './relativeAttention';
+export { sample, type SampleOptions, type Sampled } from './sample';
+export { concatenate, permute, reshape, slice } from './shape';
+export { sinusoidPositions, type SinusoidOptions } from './sinusoidPositions';
+export { softmaxCrossEntropy } from './softmaxCrossEntropy';

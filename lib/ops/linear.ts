@@ -1,0 +1,248 @@
+import { record } from '../autograd';
+import { dtypeDetail } from '../dtype';
+import { XlformersError } from '../errors';
+import { native, type NativeBuffer } from '../native';
+import { needsTape, Tensor } from '../tensor';
+import { type Activation, activationGradient, gradientUsesOutput } from './activation';
+import { requireFloat, requireInteger, requireSameKind, requireShape, rowsAndColumns } from './checks';
+
+/** A range of rows of a weight. */
+export interface RowRange {
+  first: number;
+  count: number;
+}
+
+/** A weight in the backend's own arrangement, for inference with fixed weights. */
+export interface PackedWeight {
+  readonly tensor: Tensor;
+  dispose(): void;
+}
+
+export interface LinearOptions {
+  /** [out], or as many as `rows.count`. */
+  bias?: Tensor | null;
+  /** Applied to the result in the same pass. Default 'none'. */
+  activation?: Activation;
+  /** Uses these rows of the weight only: the projection of keys and values alone, say. */
+  rows?: RowRange;
+  /** What `packWeight` made of the weight (and the same rows); ignored while gradients are recorded. */
+  packed?: PackedWeight | null;
+}
+
+interface ProductOperand {
+  buffer: NativeBuffer;
+  stride: number;
+  transpose: boolean;
+}
+
+/**
+ * y = activation(x Wᵀ + b).
+ * @param x [..., in]
+ * @param weight [out, in]
+ * @returns [..., out], or [..., rows.count]
+ */
+export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
+  const { bias = null, activation = 'none', packed = null } = options;
+  requireFloat('x', x);
+  requireSameKind('weight', weight, x);
+  const [count, inner] = rowsAndColumns('x', x);
+  requireShape('weight', weight, [-1, inner]);
+  const range = checkedRange(weight, options.rows);
+  if (bias) {
+    requireSameKind('bias', bias, x);
+    requireShape('bias', bias, [range.count]);
+  }
+  const taped = needsTape([x, weight, bias]);
+  const result = Tensor.empty([...x.shape.slice(0, -1), range.count], x.dtype, x.device);
+  const preActivation = taped && !gradientUsesOutput(activation) ? Tensor.empty(result.shape, x.dtype, x.device) : null;
+  withRows(weight, range, (rows) => {
+    const usePacked = packed !== null && !taped;
+    native.matrixProduct({
+      dtype: dtypeDetail(x.dtype).native,
+      rows: count,
+      columns: range.count,
+      inner,
+      transposeA: false,
+      transposeB: !usePacked,
+      packedB: usePacked,
+      accumulate: false,
+      activation,
+      a: x.buffer,
+      aStride: inner,
+      b: usePacked ? packed.tensor.buffer : rows,
+      bStride: inner,
+      bias: bias?.buffer ?? null,
+      residual: null,
+      residualStride: 0,
+      preActivation: preActivation?.buffer ?? null,
+      c: result.buffer,
+      cStride: range.count,
+    });
+  });
+  if (taped) {
+    const operand = activation === 'none' ? [] : [preActivation ?? result];
+    record({
+      name: 'linear',
+      inputs: [x, weight, bias],
+      outputs: [result],
+      saved: [x, weight, ...operand],
+      gradient: ([gradient], context) => {
+        const [savedX, savedWeight, savedOperand] = context.saved as [Tensor, Tensor, Tensor | undefined];
+        const dy = savedOperand
+          ? activationGradient(gradient as Tensor, savedOperand, activation)
+          : (gradient as Tensor);
+        const dx = context.wants(0) ? inputGradient(dy, savedWeight, range, savedX.shape) : null;
+        if (context.wants(1)) {
+          const { tensor, accumulate } = context.target(1);
+          weightGradient(dy, savedX, range, tensor, accumulate);
+        }
+        if (context.wants(2)) {
+          const { tensor, accumulate } = context.target(2);
+          columnSum(dy, tensor, accumulate);
+        }
+        return [dx, null, null];
+      },
+    });
+  }
+  return result;
+}
+
+/**
+ * The weight (or some of its rows) rearranged once for `linear`, while it does not change.
+ * @returns null where the backend gains nothing from it.
+ */
+export function packWeight(weight: Tensor, rows?: RowRange): PackedWeight | null {
+  requireFloat('weight', weight);
+  requireShape('weight', weight, [-1, -1]);
+  const range = checkedRange(weight, rows);
+  const inner = weight.shape[1] as number;
+  const dtype = dtypeDetail(weight.dtype).native;
+  const elements = native.packedMatrixElements(weight.device.handle, dtype, range.count, inner);
+  if (elements === 0) return null;
+  const tensor = Tensor.empty([elements], weight.dtype, weight.device);
+  withRows(weight, range, (buffer) =>
+    native.packMatrix({
+      dtype,
+      columns: range.count,
+      inner,
+      transposeB: true,
+      b: buffer,
+      bStride: inner,
+      packed: tensor.buffer,
+    }),
+  );
+  return { tensor, dispose: () => tensor.dispose() };
+}
+
+function checkedRange(weight: Tensor, rows: RowRange | undefined): RowRange {
+  const total = weight.shape[0] as number;
+  const { first, count } = rows ?? { first: 0, count: total };
+  requireInteger('rows.first', first, 0, total);
+  requireInteger('rows.count', count, 0, total - first);
+  return { first, count };
+}
+
+/** Calls `use` with the memory of these rows of a matrix. */
+function withRows(matrix: Tensor, { first, count }: RowRange, use: (buffer: NativeBuffer) => void): void {
+  if (first === 0 && count === matrix.shape[0]) {
+    use(matrix.buffer);
+    return;
+  }
+  const rowBytes = (matrix.shape[1] as number) * dtypeDetail(matrix.dtype).bytes;
+  const view = native.view(matrix.buffer, first * rowBytes, count * rowBytes);
+  try {
+    use(view);
+  } finally {
+    native.release(view);
+  }
+}
+
+interface PlainProduct {
+  rows: number;
+  columns: number;
+  inner: number;
+  a: ProductOperand;
+  b: ProductOperand;
+  c: NativeBuffer;
+  accumulate: boolean;
+}
+
+function plainProduct(like: Tensor, { rows, columns, inner, a, b, c, accumulate }: PlainProduct): void {
+  native.matrixProduct({
+    dtype: dtypeDetail(like.dtype).native,
+    rows,
+    columns,
+    inner,
+    transposeA: a.transpose,
+    transposeB: b.transpose,
+    packedB: false,
+    accumulate,
+    activation: 'none',
+    a: a.buffer,
+    aStride: a.stride,
+    b: b.buffer,
+    bStride: b.stride,
+    bias: null,
+    residual: null,
+    residualStride: 0,
+    preActivation: null,
+    c,
+    cStride: columns,
+  });
+}
+
+/** dX = dY W */
+function inputGradient(dy: Tensor, weight: Tensor, range: RowRange, shape: readonly number[]): Tensor {
+  const [count, outer] = rowsAndColumns('gradient', dy);
+  const inner = weight.shape[1] as number;
+  const dx = Tensor.empty(shape, dy.dtype, dy.device);
+  withRows(weight, range, (rows) =>
+    plainProduct(dy, {
+      rows: count,
+      columns: inner,
+      inner: outer,
+      a: { buffer: dy.buffer, stride: outer, transpose: false },
+      b: { buffer: rows, stride: inner, transpose: false },
+      c: dx.buffer,
+      accumulate: false,
+    }),
+  );
+  return dx;
+}
+
+/** dW[range] (+)= dYᵀ X; rows outside the range get zero when there was no gradient yet. */
+function weightGradient(dy: Tensor, x: Tensor, range: RowRange, target: Tensor, accumulate: boolean): void {
+  const [count, outer] = rowsAndColumns('gradient', dy);
+  const [, inner] = rowsAndColumns('x', x);
+  if (outer > (target.shape[0] as number)) {
+    throw new XlformersError('ERR_INTERNAL', `linear: a gradient of ${outer} rows for ${target.toString()}`);
+  }
+  const whole = range.count === target.shape[0];
+  if (!accumulate && !whole) {
+    native.fill({ dtype: dtypeDetail(target.dtype).native, count: target.size, value: 0, out: target.buffer });
+  }
+  withRows(target, range, (rows) =>
+    plainProduct(dy, {
+      rows: outer,
+      columns: inner,
+      inner: count,
+      a: { buffer: dy.buffer, stride: outer, transpose: true },
+      b: { buffer: x.buffer, stride: inner, transpose: false },
+      c: rows,
+      accumulate: accumulate || !whole,
+    }),
+  );
+}
+
+function columnSum(dy: Tensor, target: Tensor, accumulate: boolean): void {
+  const [rows, columns] = rowsAndColumns('gradient', dy);
+  native.columnSum({
+    dtype: dtypeDetail(dy.dtype).native,
+    rows,
+    columns,
+    accumulate,
+    x: dy.buffer,
+    xStride: columns,
+    out: target.buffer,
+  });
+}

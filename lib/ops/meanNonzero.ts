@@ -1,0 +1,44 @@
+import { record } from '../autograd';
+import { dtypeDetail } from '../dtype';
+import { native } from '../native';
+import { needsTape, Tensor } from '../tensor';
+import { requireFloat } from './checks';
+import { reshape, slice } from './shape';
+
+/**
+ * sum(x) / number of entries that are not zero: Hugging Face's `losses[losses != 0].mean()`, which leaves out ignored labels.
+ * 0 when all entries are zero.
+ * @returns a scalar, shape []
+ */
+export function meanNonzero(x: Tensor): Tensor {
+  requireFloat('x', x);
+  const { dtype, device, shape } = x;
+  const kind = { dtype: dtypeDetail(dtype).native, count: x.size };
+  const statistics = Tensor.empty([2], dtype, device);
+  native.meanNonzero({ ...kind, x: x.buffer, out: statistics.buffer });
+  const first = slice(statistics, 0, 0, 1);
+  const mean = reshape(first, []);
+  first.dispose();
+  if (needsTape([x])) {
+    record({
+      name: 'meanNonzero',
+      inputs: [x],
+      outputs: [mean],
+      saved: [x, statistics],
+      gradient: ([gradient], { saved }) => {
+        const [savedX, savedStatistics] = saved as [Tensor, Tensor];
+        const xGradient = Tensor.empty(shape, dtype, device);
+        native.meanNonzeroGradient({
+          ...kind,
+          x: savedX.buffer,
+          out: savedStatistics.buffer,
+          outGradient: (gradient as Tensor).buffer,
+          xGradient: xGradient.buffer,
+        });
+        return [xGradient];
+      },
+    });
+  }
+  statistics.dispose();
+  return mean;
+}

@@ -1,0 +1,76 @@
+import { dtypeDetail } from '../dtype';
+import { XlformersError } from '../errors';
+import { native } from '../native';
+import { Tensor } from '../tensor';
+import { requireFloat, requireInteger, requireSameKind, requireSameShape } from './checks';
+
+/**
+ * The Euclidean norm over all tensors and what clipping to `maxNorm` needs, without waiting for it.
+ * @param maxNorm <= 0: no clipping
+ * @returns [3]: the norm; the factor min(1, maxNorm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_; 1 when the norm is finite, else 0
+ */
+export function globalNorm(tensors: readonly Tensor[], maxNorm: number): Tensor {
+  const [first] = tensors;
+  if (first === undefined) throw new XlformersError('ERR_ARG_SHAPE', 'tensors: got none, expected at least one');
+  tensors.forEach((tensor, index) => requireSameKind(`tensors[${index}]`, tensor, first));
+  requireFloat('tensors[0]', first);
+  const out = Tensor.empty([3], first.dtype, first.device);
+  native.globalNorm({
+    dtype: dtypeDetail(first.dtype).native,
+    maxNorm,
+    out: out.buffer,
+    tensors: tensors.map((tensor) => ({ values: tensor.buffer, count: tensor.size })),
+  });
+  return out;
+}
+
+/** One weight of an optimizer step. */
+export interface AdamOperand {
+  parameter: Tensor;
+  gradient: Tensor;
+  firstMoment: Tensor;
+  secondMoment: Tensor;
+  weightDecay: number;
+}
+
+export interface AdamOptions {
+  tensors: readonly AdamOperand[];
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Counts from 1. */
+  step: number;
+  /** True: AdamW, decay applied to the weight; false: Adam, decay added to the gradient. */
+  decoupled: boolean;
+  /** The result of `globalNorm`: gradients are multiplied by its factor; nothing changes when the norm was not finite. */
+  clip?: Tensor | null;
+}
+
+/** One step of Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019) for all tensors; arithmetic as torch.optim's. */
+export function adam({ tensors, clip = null, ...options }: AdamOptions): void {
+  const first = tensors[0]?.parameter;
+  if (first === undefined) return;
+  requireFloat('tensors[0].parameter', first);
+  requireInteger('step', options.step, 1);
+  tensors.forEach(({ parameter, gradient, firstMoment, secondMoment }, index) => {
+    requireSameKind(`tensors[${index}].parameter`, parameter, first);
+    requireSameShape(`tensors[${index}].gradient`, gradient, parameter);
+    requireSameShape(`tensors[${index}].firstMoment`, firstMoment, parameter);
+    requireSameShape(`tensors[${index}].secondMoment`, secondMoment, parameter);
+  });
+  native.adam({
+    dtype: dtypeDetail(first.dtype).native,
+    ...options,
+    clip: clip?.buffer ?? null,
+    tensors: tensors.map(({ parameter, gradient, firstMoment, secondMoment, weightDecay }) => ({
+      parameter: parameter.buffer,
+      gradient: gradient.buffer,
+      firstMoment: firstMoment.buffer,
+      secondMoment: secondMoment.buffer,
+      count: parameter.size,
+      weightDecay,
+    })),
+  });
+  for (const { parameter } of tensors) parameter.version += 1;
+}

@@ -1,0 +1,87 @@
+import { adam, globalNorm } from '../ops/optimizer';
+import { keep, scope } from '../scope';
+import { type Parameter, Tensor } from '../tensor';
+
+export interface AdamSettings {
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  weightDecay: number;
+  /** True: AdamW. */
+  decoupled: boolean;
+  /** Gradients are scaled down to this global norm; 0: never. */
+  clipNorm: number;
+}
+
+/**
+ * Adam or AdamW over the parameters of a model, clipping included.
+ * Weight decay leaves out biases and layer-norm weights (one-dimensional parameters), as is custom.
+ */
+export class Adam {
+  private readonly moments = new Map<string, { first: Tensor; second: Tensor }>();
+
+  constructor(
+    private readonly parameters: ReadonlyMap<string, Parameter>,
+    private readonly settings: AdamSettings,
+  ) {
+    for (const [name, { shape, dtype, device }] of parameters) {
+      this.moments.set(name, {
+        first: keep(Tensor.zeros(shape, { dtype: dtype as 'float32', device })),
+        second: keep(Tensor.zeros(shape, { dtype: dtype as 'float32', device })),
+      });
+    }
+  }
+
+  /**
+   * One step from the gradients the parameters hold. A step whose norm is not finite changes nothing.
+   * @param step counts from 1
+   * @returns [norm, clip factor, finite flag], to be read and disposed by the caller
+   */
+  step(step: number, learningRate: number): Tensor {
+    const { clipNorm, weightDecay, ...options } = this.settings;
+    const withGradient = [...this.parameters].filter(([, { grad }]) => grad !== null);
+    const clip = globalNorm(
+      withGradient.map(([, { grad }]) => grad as Tensor),
+      clipNorm,
+    );
+    scope(() =>
+      adam({
+        ...options,
+        step,
+        learningRate,
+        clip,
+        tensors: withGradient.map(([name, parameter]) => {
+          const { first, second } = this.moments.get(name) as { first: Tensor; second: Tensor };
+          return {
+            parameter,
+            gradient: parameter.grad as Tensor,
+            firstMoment: first,
+            secondMoment: second,
+            weightDecay: parameter.shape.length > 1 ? weightDecay : 0,
+          };
+        }),
+      }),
+    );
+    return clip;
+  }
+
+  zeroGrad(): void {
+    for (const parameter of this.parameters.values()) parameter.zeroGrad();
+  }
+
+  /** The moments under checkpoint names: `<parameter>.m` and `<parameter>.v`. */
+  *state(): Iterable<[name: string, moment: Tensor]> {
+    for (const [name, { first, second }] of this.moments) {
+      yield [`${name}.m`, first];
+      yield [`${name}.v`, second];
+    }
+  }
+
+  dispose(): void {
+    for (const { first, second } of this.moments.values()) {
+      first.dispose();
+      second.dispose();
+    }
+    this.moments.clear();
+  }
+}

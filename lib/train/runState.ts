@@ -1,0 +1,39 @@
+import type { GeneratorState } from '../random';
+import type { TrainConfig } from './trainConfig';
+
+/**
+ * Where a run stands, beside weights, moments and memories. With counters instead of generators and iterators, this is all that
+ * a run needs to continue bit for bit.
+ */
+export interface RunState {
+  format: 'xlformers-training/1';
+  /** Optimizer steps done. */
+  step: number;
+  epoch: number;
+  /** Position of the next batch in its stream. */
+  position: number;
+  generator: GeneratorState;
+  /** Best validation loss so far; null before the first evaluation. */
+  bestLoss: number | null;
+  bestStep: number;
+  /** Evaluations since the best. */
+  sinceBest: number;
+  /** Bytes of the log that belong to the steps done; what follows is cut off on resume. */
+  logBytes: number;
+  config: TrainConfig;
+  modelConfig: unknown;
+  /** Of the training text. */
+  dataHash: string;
+}
+
+/** One line of `log.jsonl`. */
+export type LogEntry =
+  | {
+      event: 'step';
+      step: number;
+      loss: number;
+      learningRate: number;
+      gradientNorm: number;
+      tokensPerSecond: number;
+    }
+  | { event: 'evaluation'; step: number; loss: number; bitsPerCharacter: number };

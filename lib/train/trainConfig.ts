@@ -1,0 +1,111 @@
+import { XlformersError } from '../errors';
+import { type Rules, applyRules, choiceRule, integerRule, numberRule } from '../options';
+import { type ScheduleKind, scheduleKinds } from './schedule';
+
+/** Segments and memory of an evaluation; they may differ from training. */
+export interface EvaluationConfig {
+  /** Steps between evaluations; 0: only at the end. */
+  interval: number;
+  /** Tokens per segment. */
+  targetLength: number;
+  /** Rows of memory. */
+  memoryLength: number;
+  /** Streams side by side. */
+  batchSize: number;
+  /** Batches per evaluation; 0: the whole text. */
+  maxBatches: number;
+  /** Evaluations without improvement after which training stops; 0: never. */
+  patience: number;
+  /** What counts as an improvement of the loss, in nats per token. */
+  minimumImprovement: number;
+}
+
+export interface CheckpointConfig {
+  /** Steps between checkpoints; 0: only at the end and on a signal. */
+  interval: number;
+  /** Newest ones kept, beside the best. */
+  keep: number;
+}
+
+/** Everything about a training run but the model and the text. */
+export interface TrainConfig {
+  /** Rows of a batch, over all micro-batches. */
+  batchSize: number;
+  /** Tokens per segment. */
+  targetLength: number;
+  /** Rows of memory during training. */
+  memoryLength: number;
+  /** Micro-batches per step: the rows are split among them, each part with its own memory. */
+  accumulation: number;
+  /** Optimizer steps. */
+  steps: number;
+  optimizer: 'adam' | 'adamw';
+  learningRate: number;
+  minimumRate: number;
+  schedule: ScheduleKind;
+  warmupSteps: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  weightDecay: number;
+  /** Largest global gradient norm; 0: no clipping. */
+  clipNorm: number;
+  seed: number;
+  evaluation: EvaluationConfig;
+  checkpoint: CheckpointConfig;
+}
+
+/** What a caller gives: everything optional. */
+export type TrainOptions = Partial<Omit<TrainConfig, 'evaluation' | 'checkpoint'>> & {
+  evaluation?: Partial<EvaluationConfig>;
+  checkpoint?: Partial<CheckpointConfig>;
+};
+
+const nested = { fallback: {}, accepts: () => true, expected: 'an object' };
+
+const rules: Rules<TrainConfig> = {
+  batchSize: integerRule(8, 1, 65_536),
+  targetLength: integerRule(128, 1, 1 << 20),
+  memoryLength: integerRule(128, 0, 1 << 20),
+  accumulation: integerRule(1, 1, 65_536),
+  steps: integerRule(1000, 1),
+  optimizer: choiceRule('adam', ['adam', 'adamw']),
+  learningRate: numberRule(2.5e-4, 0, 1e3),
+  minimumRate: numberRule(0, 0, 1e3),
+  schedule: choiceRule('cosine', scheduleKinds),
+  warmupSteps: integerRule(0, 0),
+  beta1: numberRule(0.9, 0, 0.999_999_999),
+  beta2: numberRule(0.999, 0, 0.999_999_999),
+  epsilon: numberRule(1e-8, 0, 1),
+  weightDecay: numberRule(0, 0, 1e3),
+  clipNorm: numberRule(0.25, 0),
+  seed: integerRule(1, 0),
+  evaluation: nested,
+  checkpoint: nested,
+};
+
+/** @throws XlformersError ERR_CONFIG naming the option */
+export function resolveTrainConfig(given: TrainOptions): TrainConfig {
+  const config = applyRules<TrainConfig>('train', rules, given);
+  if (config.batchSize % config.accumulation !== 0) {
+    throw new XlformersError(
+      'ERR_CONFIG',
+      `train.accumulation: got ${config.accumulation}, expected a divisor of batchSize ${config.batchSize}`,
+    );
+  }
+  const evaluationRules: Rules<EvaluationConfig> = {
+    interval: integerRule(0, 0),
+    targetLength: integerRule(config.targetLength, 1, 1 << 20),
+    memoryLength: integerRule(config.memoryLength, 0, 1 << 20),
+    batchSize: integerRule(config.batchSize, 1, 65_536),
+    maxBatches: integerRule(0, 0),
+    patience: integerRule(0, 0),
+    minimumImprovement: numberRule(0, 0),
+  };
+  const checkpointRules: Rules<CheckpointConfig> = { interval: integerRule(0, 0), keep: integerRule(2, 1) };
+  return {
+    ...config,
+    evaluation: applyRules('train.evaluation', evaluationRules, config.evaluation),
+    checkpoint: applyRules('train.checkpoint', checkpointRules, config.checkpoint),
+  };
+}

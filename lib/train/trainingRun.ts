@@ -1,0 +1,285 @@
+import { createHash } from 'node:crypto';
+import { promises as fs } from 'node:fs';
+import path from 'node:path';
+import { loadTrainingCheckpoint, saveTrainingCheckpoint } from '../checkpoints/trainingCheckpoint';
+import type { SafetensorsEntry, SafetensorsFile } from '../checkpoints/safetensors';
+import { XlformersError } from '../errors';
+import { Generator } from '../random';
+import { keep } from '../scope';
+import { Tensor } from '../tensor';
+import type { Evaluation } from './evaluate';
+import { plantedFault } from './fault';
+import type { LanguageModel } from '../models/languageModel';
+import { lossCurve } from './lossCurve';
+import { RunLog, readRunLog } from './runLog';
+import type { RunState } from './runState';
+import { type StepReport, Trainer } from './trainer';
+import type { TrainOptions } from './trainConfig';
+
+export interface TrainingRunOptions {
+  /** A fresh model; on resume its weights are replaced by the checkpoint's. */
+  model: LanguageModel & { readonly config: object; save(directory: string): Promise<void> };
+  /** Token ids of the training text. */
+  train: ArrayLike<number>;
+  /** Token ids of the held-out text; without it there are no evaluations. */
+  valid?: ArrayLike<number>;
+  /** Where checkpoints, log and curve go. */
+  directory: string;
+  config?: TrainOptions;
+  /** Continues from the newest good checkpoint of the directory, if there is one. Default false: the directory must hold none. */
+  resume?: boolean;
+  /** Saves at the end of the current micro-step and returns with `interrupted`. */
+  signal?: AbortSignal;
+  onStep?: (report: StepReport, run: { totalSteps: number }) => void;
+  onEvaluation?: (evaluation: Evaluation, step: number) => void;
+  onCheckpoint?: (directory: string, step: number) => void;
+  /** A checkpoint that was passed over, and why. */
+  onSkipped?: (directory: string, reason: string) => void;
+}
+
+export interface TrainingResult {
+  /** `finished`: all steps done, or no improvement for `patience` evaluations. `interrupted`: saved and to be resumed. */
+  outcome: 'finished' | 'stopped-early' | 'interrupted';
+  step: number;
+  bestLoss: number | null;
+  bestStep: number;
+  /** The last evaluation made. */
+  evaluation: Evaluation | null;
+}
+
+/**
+ * A training run in a directory: checkpoints that survive a kill at any moment, a log without gaps or repetitions, the loss curve
+ * (`loss.svg`) and the finished model (`model/`). A resumed run gives the losses of an uninterrupted one, bit for bit.
+ */
+export async function trainInDirectory(options: TrainingRunOptions): Promise<TrainingResult> {
+  const { model, directory, train, valid, signal } = options;
+  await fs.mkdir(directory, { recursive: true });
+  const trainer = new Trainer(model, train, options.config);
+  try {
+    const run = new Run(options, trainer);
+    await run.restore();
+    return await run.loop(valid, signal);
+  } finally {
+    trainer.dispose();
+  }
+}
+
+class Run {
+  private bestLoss: number | null = null;
+  private bestStep = 0;
+  private sinceBest = 0;
+  private logBytes = 0;
+  private savedStep = -1;
+  private readonly dataHash: string;
+
+  constructor(
+    private readonly options: TrainingRunOptions,
+    private readonly trainer: Trainer,
+  ) {
+    this.dataHash = createHash('sha256').update(Int32Array.from(options.train)).digest('hex');
+  }
+
+  async restore(): Promise<void> {
+    const { directory, resume = false, onSkipped, model } = this.options;
+    const checkpoint = await loadTrainingCheckpoint(directory, { onSkipped });
+    if (checkpoint === null) return;
+    if (!resume) {
+      throw new XlformersError(
+        'ERR_CHECKPOINT_EXISTS',
+        `${directory}: holds a run at step ${checkpoint.step}; resume it (--resume), or choose another directory`,
+      );
+    }
+    const state = checkpoint.state as unknown as RunState;
+    this.requireSameRun(state);
+    const weights = await checkpoint.open('model.safetensors');
+    const moments = await checkpoint.open('optimizer.safetensors');
+    const mems = await checkpoint.open('mems.safetensors');
+    try {
+      for (const [name, parameter] of model.parameters()) await load(weights, name, parameter);
+      for (const [name, moment] of this.trainer.optimizer.state()) await load(moments, name, moment);
+      const layers: Tensor[] = [];
+      for (let layer = 0; mems.tensors.has(`mems.${layer}`); layer += 1) {
+        const { shape } = mems.tensors.get(`mems.${layer}`) as { shape: readonly number[] };
+        const tensor = keep(Tensor.zeros(shape, { device: model.device }));
+        await load(mems, `mems.${layer}`, tensor);
+        layers.push(tensor);
+      }
+      this.trainer.restore({ step: state.step, epoch: state.epoch, position: state.position }, layers);
+      for (const layer of layers) layer.dispose();
+    } finally {
+      await Promise.all([weights.close(), moments.close(), mems.close()]);
+    }
+    model.generator = Generator.from(state.generator);
+    ({ bestLoss: this.bestLoss, bestStep: this.bestStep, sinceBest: this.sinceBest, logBytes: this.logBytes } = state);
+    this.savedStep = state.step;
+  }
+
+  async loop(valid: ArrayLike<number> | undefined, signal?: AbortSignal): Promise<TrainingResult> {
+    const { trainer, options } = this;
+    const { config } = trainer;
+    const log = await RunLog.open(path.join(options.directory, 'log.jsonl'), this.logBytes);
+    let evaluation: Evaluation | null = null;
+    let outcome: TrainingResult['outcome'] = 'finished';
+    try {
+      while (!trainer.finished) {
+        if (signal?.aborted) {
+          outcome = 'interrupted';
+          break;
+        }
+        const report = await trainer.step();
+        const { step, loss, learningRate, gradientNorm, tokens, seconds } = report;
+        await log.append({ event: 'step', step, loss, learningRate, gradientNorm, tokensPerSecond: Math.round(tokens / seconds) });
+        this.logBytes = log.bytes;
+        options.onStep?.(report, { totalSteps: config.steps });
+        const due = (interval: number) => interval > 0 && step % interval === 0;
+        if (valid && (due(config.evaluation.interval) || trainer.finished) && !signal?.aborted) {
+          const result = await this.evaluate(valid, step, log, signal);
+          evaluation = result ?? evaluation;
+        }
+        if (due(config.checkpoint.interval)) await this.save();
+        if (config.evaluation.patience > 0 && this.sinceBest >= config.evaluation.patience) {
+          outcome = 'stopped-early';
+          break;
+        }
+      }
+      await this.save();
+      await this.finish(outcome);
+    } finally {
+      await log.close();
+    }
+    const { bestLoss, bestStep } = this;
+    return { outcome, step: trainer.position.step, bestLoss, bestStep, evaluation };
+  }
+
+  /** Null when the signal cut it short: an interrupted evaluation is repeated after the resume, not half counted. */
+  private async evaluate(
+    valid: ArrayLike<number>,
+    step: number,
+    log: RunLog,
+    signal?: AbortSignal,
+  ): Promise<Evaluation | null> {
+    let evaluation: Evaluation;
+    try {
+      evaluation = await this.trainer.evaluate(valid, signal);
+    } catch (error) {
+      if (signal?.aborted) return null;
+      throw error;
+    }
+    const { loss, bitsPerCharacter } = evaluation;
+    const { minimumImprovement } = this.trainer.config.evaluation;
+    if (this.bestLoss === null || loss < this.bestLoss - minimumImprovement) {
+      this.bestLoss = loss;
+      this.bestStep = step;
+      this.sinceBest = 0;
+    } else {
+      this.sinceBest += 1;
+    }
+    await log.append({ event: 'evaluation', step, loss, bitsPerCharacter });
+    this.logBytes = log.bytes;
+    this.options.onEvaluation?.(evaluation, step);
+    if (this.bestStep === step) await this.save();
+    return evaluation;
+  }
+
+  private async save(): Promise<void> {
+    const { trainer, options } = this;
+    const { model, directory } = options;
+    const { step, epoch, position } = trainer.position;
+    if (this.savedStep === step) return;
+    const layers = trainer.memoryState();
+    const state: RunState = {
+      format: 'xlformers-training/1',
+      step,
+      epoch,
+      position,
+      generator: model.generator.state(),
+      bestLoss: this.bestLoss,
+      bestStep: this.bestStep,
+      sinceBest: this.sinceBest,
+      logBytes: this.logBytes,
+      config: trainer.config,
+      modelConfig: model.config,
+      dataHash: this.dataHash,
+    };
+    const files = new Map<string, SafetensorsEntry[]>([
+      ['model.safetensors', await entries(model.parameters())],
+      ['optimizer.safetensors', await entries(trainer.optimizer.state())],
+      ['mems.safetensors', await entries(layers.map((layer, index) => [`mems.${index}`, layer] as const))],
+    ]);
+    for (const layer of layers) layer.dispose();
+    const saved = await saveTrainingCheckpoint(
+      directory,
+      { step, files, state: { ...state } },
+      {
+        keep: trainer.config.checkpoint.keep,
+        best: this.bestLoss === null ? undefined : this.bestStep,
+        fault: plantedFault(),
+      },
+    );
+    this.savedStep = step;
+    options.onCheckpoint?.(saved, step);
+  }
+
+  /** The loss curve, and the model folder once the run is over. */
+  private async finish(outcome: TrainingResult['outcome']): Promise<void> {
+    const { directory, model } = this.options;
+    const curve = lossCurve(await readRunLog(path.join(directory, 'log.jsonl')), 'Loss');
+    await fs.writeFile(path.join(directory, 'loss.svg'), curve);
+    if (outcome !== 'interrupted') await model.save(path.join(directory, 'model'));
+  }
+
+  /** @throws XlformersError ERR_CHECKPOINT_MISMATCH naming the first difference that would change the losses */
+  private requireSameRun(state: RunState): void {
+    const { trainer, options } = this;
+    const differences: [name: string, saved: unknown, now: unknown][] = [
+      ['training text (sha256)', state.dataHash, this.dataHash],
+      ...differencesOf('model config', state.modelConfig as object, options.model.config),
+      // More steps or another rhythm of checkpoints are fine; everything else would not be the same run.
+      ...differencesOf('train config', withoutRhythm(state.config), withoutRhythm(trainer.config)),
+    ];
+    const first = differences.find(([, saved, now]) => JSON.stringify(saved) !== JSON.stringify(now));
+    if (first) {
+      const [name, saved, now] = first;
+      throw new XlformersError(
+        'ERR_CHECKPOINT_MISMATCH',
+        `${options.directory}: ${name}: the checkpoint has ${JSON.stringify(saved)}, this run ${JSON.stringify(now)}`,
+      );
+    }
+  }
+}
+
+function withoutRhythm({ checkpoint: _, ...config }: Trainer['config']): object {
+  return config;
+}
+
+function* differencesOf(what: string, saved: object, now: object): Iterable<[string, unknown, unknown]> {
+  for (const key of new Set([...Object.keys(saved), ...Object.keys(now)])) {
+    yield [`${what}.${key}`, (saved as Record<string, unknown>)[key], (now as Record<string, unknown>)[key]];
+  }
+}
+
+async function load(file: SafetensorsFile, name: string, into: Tensor): Promise<void> {
+  const entry = file.tensors.get(name);
+  if (!entry || entry.shape.join() !== into.shape.join()) {
+    throw new XlformersError(
+      'ERR_CHECKPOINT_MISMATCH',
+      `checkpoint: tensor '${name}' ${entry ? `has shape [${entry.shape.join(', ')}]` : 'is missing'}, expected [${into.shape.join(', ')}]`,
+    );
+  }
+  const bytes = await file.read(name);
+  into.overwrite(bytes);
+}
+
+async function entries(tensors: Iterable<readonly [string, Tensor]>): Promise<SafetensorsEntry[]> {
+  const list: SafetensorsEntry[] = [];
+  for (const [name, tensor] of tensors) {
+    const data = await tensor.data();
+    list.push({
+      name,
+      dtype: tensor.dtype === 'float64' ? 'F64' : 'F32',
+      shape: [...tensor.shape],
+      data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+    });
+  }
+  return list;
+}

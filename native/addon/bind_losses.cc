@@ -1,0 +1,108 @@
+// Bindings of the losses and of sampling.
+#include <cfloat>
+
+#include "addon/arg_reader.h"
+
+namespace xlformers::addon {
+namespace {
+
+SoftmaxCrossEntropyParams read_cross_entropy(const ArgReader& args) {
+  SoftmaxCrossEntropyParams params{};
+  params.dtype = args.float_dtype();
+  params.rows = args.size("rows");
+  params.columns = args.integer("columns", 1, INT32_MAX);
+  params.logits = args.input("logits", params.dtype, args.product({params.rows, params.columns}));
+  params.labels = args.ids("labels", params.rows);
+  return params;
+}
+
+void softmax_cross_entropy(OperatorCall& call, const ArgReader& args) {
+  SoftmaxCrossEntropyParams params = read_cross_entropy(args);
+  params.log_sum_exp = args.output("logSumExp", params.dtype, params.rows);
+  params.loss = args.output("loss", params.dtype, params.rows);
+  call.enqueue(params);
+}
+
+void softmax_cross_entropy_gradient(OperatorCall& call, const ArgReader& args) {
+  SoftmaxCrossEntropyParams params = read_cross_entropy(args);
+  params.log_sum_exp = const_cast<void*>(args.input("logSumExp", params.dtype, params.rows));
+  params.loss_gradient = args.input("lossGradient", params.dtype, params.rows);
+  params.logits_gradient = args.output("logitsGradient", params.dtype, args.product({params.rows, params.columns}));
+  call.enqueue(params);
+}
+
+void mean_nonzero(OperatorCall& call, const ArgReader& args) {
+  MeanNonzeroParams params{};
+  params.dtype = args.float_dtype();
+  params.count = args.size("count");
+  params.x = args.input("x", params.dtype, params.count);
+  params.out = args.output("out", params.dtype, 2);
+  call.enqueue(params);
+}
+
+void mean_nonzero_gradient(OperatorCall& call, const ArgReader& args) {
+  MeanNonzeroGradientParams params{};
+  params.dtype = args.float_dtype();
+  params.count = args.size("count");
+  params.x = args.input("x", params.dtype, params.count);
+  params.out = args.input("out", params.dtype, 2);
+  params.out_gradient = args.input("outGradient", params.dtype, 1);
+  params.x_gradient = args.output("xGradient", params.dtype, params.count);
+  call.enqueue(params);
+}
+
+ElementLossParams read_element_loss(const ArgReader& args) {
+  ElementLossParams params{};
+  params.dtype = args.float_dtype();
+  params.count = args.size("count");
+  params.x = args.input("x", params.dtype, params.count);
+  params.target = args.input("target", params.dtype, params.count);
+  return params;
+}
+
+void element_loss(OperatorCall& call, const ArgReader& args) {
+  ElementLossParams params = read_element_loss(args);
+  params.loss = args.output("loss", params.dtype, params.count);
+  call.enqueue(params);
+}
+
+void element_loss_gradient(OperatorCall& call, const ArgReader& args) {
+  ElementLossParams params = read_element_loss(args);
+  params.loss_gradient = args.input("lossGradient", params.dtype, params.count);
+  params.x_gradient = args.output("xGradient", params.dtype, params.count);
+  call.enqueue(params);
+}
+
+void sample(OperatorCall& call, const ArgReader& args) {
+  SampleParams params{};
+  params.dtype = args.float_dtype();
+  params.rows = args.integer("rows", 0, UINT32_MAX);
+  params.columns = args.integer("columns", 1, INT32_MAX);
+  params.temperature = args.number("temperature", 0, DBL_MAX);
+  params.top_k = args.integer("topK", 0, params.columns);
+  params.top_p = args.number("topP", DBL_MIN, 1);
+  params.seed = args.counter("seed");
+  params.offset = args.counter("offset");
+  params.scores = args.input("scores", params.dtype, args.product({params.rows, params.columns}));
+  params.ids = static_cast<int32_t*>(args.output("ids", DType::i32, params.rows));
+  params.log_probability = args.output("logProbability", params.dtype, params.rows, Presence::optional);
+  call.enqueue(params);
+}
+
+constexpr OperatorEntry kEntries[] = {
+    {"softmaxCrossEntropy", Operator::softmax_cross_entropy, softmax_cross_entropy},
+    {"softmaxCrossEntropyGradient", Operator::softmax_cross_entropy_gradient, softmax_cross_entropy_gradient},
+    {"meanNonzero", Operator::mean_nonzero, mean_nonzero},
+    {"meanNonzeroGradient", Operator::mean_nonzero_gradient, mean_nonzero_gradient},
+    {"squaredError", Operator::squared_error, element_loss},
+    {"squaredErrorGradient", Operator::squared_error_gradient, element_loss_gradient},
+    {"binaryCrossEntropy", Operator::binary_cross_entropy, element_loss},
+    {"binaryCrossEntropyGradient", Operator::binary_cross_entropy_gradient, element_loss_gradient},
+    {"sample", Operator::sample, sample},
+};
+
+}  // namespace
+
+OperatorFamily loss_operators() { return {kEntries, sizeof kEntries / sizeof *kEntries}; }
+
+}  // namespace xlformers::addon

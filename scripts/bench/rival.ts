@@ -1,0 +1,73 @@
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface, type Interface } from 'node:readline';
+
+/** A case as the reference worker understands it. */
+export type RivalCase =
+  | { kind: 'load'; directory: string }
+  | { kind: 'train' | 'forward'; batch: number; target: number; memory: number }
+  | { kind: 'attention'; length: number; heads: number; headDim: number };
+
+export interface RivalMeasure {
+  milliseconds: number;
+  /** Growth of the process's peak memory during the case. */
+  peakRiseBytes: number;
+}
+
+/** glibc told to keep freed pages: no page faults for every large temporary, which makes eager PyTorch up to 1.75 times faster. */
+const keepPages = {
+  MALLOC_MMAP_THRESHOLD_: '4294967296',
+  MALLOC_TRIM_THRESHOLD_: '4294967296',
+  MALLOC_TOP_PAD_: '268435456',
+};
+
+/** A Python with torch, from --python, XLFORMERS_PYTHON or the path; null with the reason when there is none. */
+export function findPython(given: string | undefined): { python: string } | { reason: string } {
+  const candidates = [given ?? process.env.XLFORMERS_PYTHON ?? [], 'python3'].flat();
+  for (const python of candidates) {
+    if (python.includes('/') && !existsSync(python)) continue;
+    const probe = spawnSync(python, ['-c', 'import torch, transformers.models.deprecated.transfo_xl'], { timeout: 120_000 });
+    if (probe.status === 0) return { python };
+  }
+  return { reason: 'no Python with torch and transformers 4.57 was found; name one with --python or XLFORMERS_PYTHON' };
+}
+
+/** A PyTorch process that runs cases on request, so that both sides take turns on the same machine. */
+export class Rival {
+  private readonly answers: AsyncIterator<string>;
+  private readonly lines: Interface;
+
+  private constructor(
+    readonly name: string,
+    private readonly child: ChildProcessWithoutNullStreams,
+  ) {
+    this.lines = createInterface({ input: child.stdout });
+    this.answers = this.lines[Symbol.asyncIterator]();
+    child.stderr.resume();
+  }
+
+  static async start(python: string, threads: number, pages: 'eager' | 'kept-pages'): Promise<Rival> {
+    const script = path.join(__dirname, '..', 'reference', 'bench_worker.py');
+    const env = { ...process.env, OMP_NUM_THREADS: String(threads), ...(pages === 'kept-pages' ? keepPages : {}) };
+    const rival = new Rival(`PyTorch ${pages}`, spawn(python, [script, String(threads)], { env }));
+    await rival.read();
+    return rival;
+  }
+
+  async run(request: RivalCase): Promise<RivalMeasure> {
+    this.child.stdin.write(`${JSON.stringify(request)}\n`);
+    return JSON.parse(await this.read()) as RivalMeasure;
+  }
+
+  stop(): void {
+    this.lines.close();
+    this.child.kill();
+  }
+
+  private async read(): Promise<string> {
+    const { value, done } = await this.answers.next();
+    if (done) throw new Error(`${this.name}: the process ended`);
+    return value;
+  }
+}

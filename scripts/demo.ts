@@ -1,0 +1,104 @@
+/**
+ * `npm start`: trains a small byte-level Transformer-XL on Moby Dick, evaluates it on the end of the book with a longer memory,
+ * compares it with gzip and xz, and writes a few lines of its own. An interrupted run goes on where it stopped.
+ */
+import { existsSync, promises as fs, rmSync } from 'node:fs';
+import path from 'node:path';
+import { TransformerXLLMHeadModel, evaluate, generate, ByteLevelTokenizer, trainInDirectory } from '../lib';
+import { exitCodes } from '../lib/cli/common';
+import { abortOnSignals } from '../lib/cli/signals';
+import { ProgressBar } from '../lib/cli/progressBar';
+import { trainingProgress } from '../lib/cli/trainingProgress';
+import { splitCorpus } from '../lib/data/corpus';
+import { conditionalBitsPerByte } from './compressors';
+import { mobyDick } from './dataset';
+
+/** XLFORMERS_DEMO_STEPS shortens the run, for tests. */
+const steps = Number(process.env.XLFORMERS_DEMO_STEPS ?? 600);
+const directory = process.env.XLFORMERS_DEMO_DIRECTORY ?? path.join(__dirname, '..', 'runs', 'moby-dick');
+const memoryLength = 128;
+const evaluationMemory = 384;
+
+async function main(): Promise<void> {
+  const book = await fs.readFile(await mobyDick());
+  const { train, valid, test } = splitCorpus(book, { valid: 0.02, test: 0.05 });
+  const kilobytes = (bytes: Uint8Array) => `${Math.round(bytes.length / 1000)} kB`;
+  console.log(`Moby Dick: ${kilobytes(train)} to train on, ${kilobytes(test)} of its end held out.\n`);
+
+  if (existsSync(path.join(directory, 'model'))) rmSync(directory, { recursive: true });
+  const model = new TransformerXLLMHeadModel(
+    {
+      vocabSize: 256,
+      cutoffs: [],
+      divVal: 1,
+      tieProjs: [false],
+      nLayer: 4,
+      dModel: 256,
+      dEmbed: 256,
+      nHead: 4,
+      dHead: 64,
+      dInner: 1024,
+      dropout: 0.05,
+      memLen: memoryLength,
+      clampLen: -1,
+      sameLength: false,
+    },
+    { seed: 1 },
+  );
+  const controller = new AbortController();
+  const release = abortOnSignals(controller);
+  const bar = new ProgressBar(process.stderr, 'training');
+  const result = await trainInDirectory({
+    model,
+    train,
+    valid,
+    directory,
+    resume: true,
+    signal: controller.signal,
+    config: {
+      steps,
+      batchSize: 16,
+      targetLength: 128,
+      memoryLength,
+      learningRate: 2e-3,
+      minimumRate: 1e-4,
+      warmupSteps: Math.min(60, Math.ceil(steps / 10)),
+      clipNorm: 0.25,
+      evaluation: { interval: Math.ceil(steps / 4), targetLength: 128, memoryLength: evaluationMemory, batchSize: 4 },
+      checkpoint: { interval: Math.ceil(steps / 4) },
+    },
+    onStep: trainingProgress(bar),
+    onEvaluation: ({ bitsPerCharacter }, step) => {
+      bar.end();
+      console.log(`step ${step}: ${bitsPerCharacter.toFixed(3)} bits per character on text not trained on`);
+    },
+  });
+  bar.end();
+  release();
+  if (result.outcome === 'interrupted') {
+    console.log('\nInterrupted and saved. npm start goes on from here.');
+    process.exitCode = exitCodes.interrupted;
+    return;
+  }
+
+  const heldOut = await evaluate(model, test, { targetLength: 128, memoryLength: evaluationMemory, batchSize: 4 });
+  console.log(`\nHeld-out text, in bits per character (training with ${memoryLength} tokens of memory, evaluated with ${evaluationMemory}):`);
+  const rows = [{ name: 'Transformer-XL', bits: heldOut.bitsPerCharacter as number | null }];
+  rows.push(...conditionalBitsPerByte(train, test));
+  for (const { name, bits } of rows) {
+    console.log(`  ${name.padEnd(16)} ${bits === null ? 'not on this machine' : bits.toFixed(3)}`);
+  }
+
+  const tokenizer = new ByteLevelTokenizer();
+  const decoder = tokenizer.stream();
+  const prompt = 'Call me Ishmael. ';
+  process.stdout.write(`\nA sample:\n\n${prompt}`);
+  model.resetMemoryLength(evaluationMemory);
+  for await (const { id } of generate(model, tokenizer.encode(prompt), { maxTokens: 400, temperature: 0.8, topP: 0.95, seed: 1 })) {
+    process.stdout.write(decoder.push(id));
+  }
+  console.log(`${decoder.end()}\n\nModel: ${path.relative('.', path.join(directory, 'model'))}   loss curve: ${path.relative('.', path.join(directory, 'loss.svg'))}`);
+  model.dispose();
+}
+
+void main();

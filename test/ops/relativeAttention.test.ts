@@ -1,0 +1,277 @@
+import { Generator, packedRelativeAttention, relativeAttention, scope, type AttentionBand } from '../../lib';
+import { resolveDevice } from '../../lib/device';
+import { philoxLane16 } from '../support/philox';
+import { TestRandom } from '../support/random';
+import { checkGradients, epsilon, expectClose, operand, oddSizes, product, tensor } from '../support/operators';
+
+interface Problem {
+  batch: number;
+  queries: number;
+  memory: number;
+  heads: number;
+  headDim: number;
+  band: AttentionBand;
+  dropout: number;
+}
+
+/** The formula of Dai et al. 2019, section 3.3, written out in double precision. */
+function reference(
+  { batch, queries, memory, heads, headDim, band, dropout }: Problem,
+  q: ArrayLike<number>,
+  k: ArrayLike<number>,
+  v: ArrayLike<number>,
+  r: ArrayLike<number>,
+  u: ArrayLike<number>,
+  w: ArrayLike<number>,
+  firstDistance: number,
+  seed: number,
+): { out: Float64Array; probabilities: Float64Array } {
+  const keys = memory + queries;
+  const { upper = 0, lower = null, segment = 1 } = band;
+  const scale = 1 / Math.sqrt(headDim);
+  const out = new Float64Array(batch * queries * heads * headDim);
+  const probabilities = new Float64Array(batch * heads * queries * keys);
+  const threshold = Math.floor(dropout * 65536 + 0.5);
+  for (let b = 0; b < batch; b += 1) {
+    for (let h = 0; h < heads; h += 1) {
+      for (let i = 0; i < queries; i += 1) {
+        const at = (array: ArrayLike<number>, rows: number, row: number, d: number) =>
+          array[((b * rows + row) * heads + h) * headDim + d] as number;
+        const scores = Array.from({ length: keys }, (_, j) => {
+          const tooLate = j > memory + i + upper;
+          const tooEarly = lower !== null && j < Math.floor(i / segment) * segment + lower;
+          if (tooLate || tooEarly) return -Infinity;
+          const distance = memory + i - j - firstDistance;
+          let score = 0;
+          for (let d = 0; d < headDim; d += 1) {
+            const query = at(q, queries, i, d);
+            score += (query + (u[h * headDim + d] as number)) * at(k, keys, j, d);
+            score += (query + (w[h * headDim + d] as number)) * (r[(distance * heads + h) * headDim + d] as number);
+          }
+          return score * scale;
+        });
+        const top = Math.max(...scores);
+        const sum = scores.reduce((total, score) => total + Math.exp(score - top), 0);
+        scores.forEach((score, j) => {
+          const kept = dropout === 0 || philoxLane16(seed, 0, [j >> 3, i, b * heads + h], j & 7) >= threshold;
+          const p = kept ? Math.exp(score - top) / sum / (1 - dropout) : 0;
+          probabilities[((b * heads + h) * queries + i) * keys + j] = p;
+          for (let d = 0; d < headDim; d += 1) {
+            const index = ((b * queries + i) * heads + h) * headDim + d;
+            out[index] = (out[index] as number) + p * at(v, keys, j, d);
+          }
+        });
+      }
+    }
+  }
+  return { out, probabilities };
+}
+
+/** Rows of a [batch, rows, width] array. */
+function rowsOf(values: Float64Array, batch: number, rows: number, width: number, start: number, end: number): Float64Array {
+  const out = new Float64Array(batch * (end - start) * width);
+  for (let b = 0; b < batch; b += 1) {
+    out.set(values.subarray((b * rows + start) * width, (b * rows + end) * width), b * (end - start) * width);
+  }
+  return out;
+}
+
+function randomProblem(random: TestRandom): Problem {
+  const queries = random.pick([...oddSizes, 70, 129]);
+  const memory = random.pick([0, 0, ...oddSizes, 100]);
+  const kind = random.pick(['causal', 'causal', 'same length', 'window', 'open'] as const);
+  const bands: Record<typeof kind, AttentionBand> = {
+    causal: {},
+    'same length': { lower: random.integer(Math.min(0, memory), memory) },
+    window: { lower: -random.integer(0, 3), segment: random.integer(1, Math.max(1, queries)) },
+    open: { upper: Infinity },
+  };
+  return {
+    batch: random.integer(1, 2),
+    queries,
+    memory,
+    heads: random.integer(1, 3),
+    headDim: random.pick([1, 2, 3, 8, 16, 31, 41, 64, 80]),
+    band: bands[kind],
+    dropout: random.pick([0, 0, 0.25]),
+  };
+}
+
+function makeOperands(random: TestRandom, { batch, queries, memory, heads, headDim, band }: Problem) {
+  const keys = memory + queries;
+  const width = heads * headDim;
+  const firstDistance = band.upper === Infinity ? -(queries - 1) : 0;
+  const positions = keys - firstDistance;
+  return {
+    firstDistance,
+    positions,
+    q: random.normals(batch * queries * width),
+    k: random.normals(batch * keys * width),
+    v: random.normals(batch * keys * width),
+    r: random.normals(positions * width),
+    u: random.normals(width),
+    w: random.normals(width),
+  };
+}
+
+describe('relativeAttention', () => {
+  const random = new TestRandom(1);
+  const problems = Array.from({ length: 40 }, () => randomProblem(random));
+
+  test.each(problems.map((problem) => [JSON.stringify(problem), problem] as const))('equals the formula: %s', async (_, problem) => {
+    const { batch, queries, memory, heads, headDim, band, dropout } = problem;
+    const keys = memory + queries;
+    const width = heads * headDim;
+    const { q, k, v, r, u, w, firstDistance, positions } = makeOperands(random, problem);
+    const expected = reference(problem, q, k, v, r, u, w, firstDistance, 9);
+    for (const dtype of ['float64', 'float32'] as const) {
+      const rows = (values: Float64Array, start: number, end: number) =>
+        tensor(rowsOf(values, batch, keys, width, start, end), [batch, end - start, heads, headDim], dtype);
+      const out = scope(() =>
+        relativeAttention({
+          query: tensor(q, [batch, queries, heads, headDim], dtype),
+          key: rows(k, memory, keys),
+          value: rows(v, memory, keys),
+          memoryKey: memory > 0 ? rows(k, 0, memory) : null,
+          memoryValue: memory > 0 ? rows(v, 0, memory) : null,
+          position: tensor(r, [positions, heads, headDim], dtype),
+          firstDistance,
+          contentBias: tensor(u, [heads, headDim], dtype),
+          positionBias: tensor(w, [heads, headDim], dtype),
+          band,
+          dropout,
+          generator: new Generator(9),
+        }),
+      );
+      // Scores are sums of 2 headDim products of size about 3: their rounding enters the exponent.
+      expectClose(await out.data(), expected.out, 40 * (headDim + 8) * epsilon[dtype], `${dtype} output`);
+      out.dispose();
+    }
+  });
+
+  test('packed operands give the same output and probabilities', async () => {
+    for (let round = 0; round < 10; round += 1) {
+      const problem = randomProblem(random);
+      const { batch, queries, memory, heads, headDim, band, dropout } = problem;
+      const keys = memory + queries;
+      const { q, k, v, r, u, w, firstDistance, positions } = makeOperands(random, problem);
+      const expected = reference(problem, q, k, v, r, u, w, firstDistance, 9);
+      const width = heads * headDim;
+      const interleave = (parts: Float64Array[], rows: number) => {
+        const packed = new Float64Array(parts.length * batch * rows * width);
+        for (let row = 0; row < batch * rows; row += 1) {
+          parts.forEach((part, index) => packed.set(part.subarray(row * width, (row + 1) * width), (row * parts.length + index) * width));
+        }
+        return packed;
+      };
+      const current = (values: Float64Array) => rowsOf(values, batch, keys, width, memory, keys);
+      const before = (values: Float64Array) => rowsOf(values, batch, keys, width, 0, memory);
+      const { output, probabilities } = scope(() => {
+        const result = packedRelativeAttention({
+          queryKeyValue: tensor(interleave([q, current(k), current(v)], queries), [batch, queries, 3, heads, headDim]),
+          memoryKeyValue: memory > 0 ? tensor(interleave([before(k), before(v)], memory), [batch, memory, 2, heads, headDim]) : null,
+          position: tensor(r, [positions, heads, headDim]),
+          firstDistance,
+          contentBias: tensor(u, [heads, headDim]),
+          positionBias: tensor(w, [heads, headDim]),
+          band,
+          dropout,
+          generator: new Generator(9),
+        });
+        return { output: result.output, probabilities: result.probabilities() };
+      });
+      expectClose(await output.data(), expected.out, 1e-11, 'output');
+      expect(probabilities.shape).toEqual([batch, heads, queries, keys]);
+      expectClose(await probabilities.data(), expected.probabilities, 1e-11, 'probabilities');
+      output.dispose();
+      probabilities.dispose();
+    }
+  });
+
+  test('gradients of every operand agree with finite differences', async () => {
+    for (let round = 0; round < 12; round += 1) {
+      const problem = { ...randomProblem(random), queries: random.integer(1, 20), memory: random.integer(0, 20), band: {} };
+      if (round % 3 === 1) problem.band = { lower: 1, segment: 2 };
+      if (round % 3 === 2) problem.band = { upper: Infinity };
+      const { batch, queries, memory, heads, headDim, band, dropout } = problem;
+      const { firstDistance, positions } = makeOperands(random, problem);
+      const shapes = [
+        [batch, queries, 3, heads, headDim],
+        [batch, memory, 2, heads, headDim],
+        [positions, heads, headDim],
+        [heads, headDim],
+        [heads, headDim],
+      ].filter((shape) => product(shape) > 0);
+      const operands = shapes.map((shape) => operand(random, shape, 0.7));
+      await checkGradients(
+        random,
+        (inputs) => {
+          const [queryKeyValue, ...rest] = inputs;
+          const memoryKeyValue = memory > 0 ? rest.shift() : null;
+          const [position, contentBias, positionBias] = rest;
+          return packedRelativeAttention({
+            queryKeyValue: queryKeyValue!,
+            memoryKeyValue: memoryKeyValue ?? null,
+            position: position!,
+            contentBias: contentBias!,
+            positionBias: positionBias!,
+            firstDistance,
+            band,
+            dropout,
+            generator: new Generator(3),
+          }).output;
+        },
+        operands,
+      );
+    }
+  });
+
+  test('peak memory grows linearly with the length', async () => {
+    const device = resolveDevice('cpu');
+    const heads = 2;
+    const headDim = 16;
+    const peaks: number[] = [];
+    for (const length of [512, 1024, 2048, 4096, 8192]) {
+      const shape = [1, length, heads, headDim];
+      const [query, key, value] = [0, 1, 2].map(() => tensor(new Float64Array(product(shape)), shape, 'float32'));
+      const position = tensor(new Float64Array(length * heads * headDim), [length, heads, headDim], 'float32');
+      await device.synchronize();
+      const before = device.memory().liveBytes;
+      device.resetPeak();
+      const out = relativeAttention({ query: query!, key: key!, value: value!, position });
+      await out.data();
+      const { peakBytes, peakWorkspaceBytes } = device.memory();
+      peaks.push(peakBytes - before + peakWorkspaceBytes);
+      for (const each of [query!, key!, value!, position, out]) each.dispose();
+    }
+    // A score matrix at 8192 would be 2 x 8192 x 8192 floats, 512 MiB; linear growth means 16 times the first.
+    const [first, last] = [peaks[0]!, peaks[peaks.length - 1]!];
+    expect(last).toBeLessThan(24 * first);
+    expect(last).toBeLessThan(64 * 2 ** 20);
+  });
+
+  test('extreme scores stay finite', async () => {
+    const [queries, headDim] = [9, 8];
+    const shape = [1, queries, 1, headDim];
+    const big = tensor(new Float64Array(product(shape)).fill(1e4), shape, 'float32');
+    const value = tensor(random.normals(product(shape)), shape, 'float32');
+    const position = tensor(new Float64Array(queries * headDim), [queries, 1, headDim], 'float32');
+    const out = relativeAttention({ query: big, key: big, value, position });
+    expect((await out.data()).every(Number.isFinite)).toBe(true);
+  });
+
+  test('wrong operands are refused by name', () => {
+    const shape = [1, 4, 2, 8];
+    const make = (size: readonly number[] = shape) => tensor(new Float64Array(product(size)), size);
+    const good = { query: make(), key: make(), value: make(), position: make([4, 2, 8]) };
+    expect(() => relativeAttention({ ...good, key: make([1, 5, 2, 8]) })).toThrow(/key: got shape/);
+    expect(() => relativeAttention({ ...good, position: make([3, 2, 8]) })).toThrow(/position: its rows cover distances/);
+    expect(() => relativeAttention({ ...good, band: { lower: 5 } })).toThrow(/band/);
+    expect(() => relativeAttention({ ...good, dropout: 1 })).toThrow(/dropout/);
+    expect(() => relativeAttention({ ...good, dropout: 0.5 })).toThrow(/generator/);
+    expect(() => relativeAttention({ ...good, memoryKey: make() })).toThrow(/memoryKey, memoryValue/);
+    expect(() =>
+      relativeAttention({ query: make([1, 4, 1, 257]), key: make([1, 4, 1, 257]), value: make([1, 4, 1, 257]), position: make([4, 1, 257]) }),
+    ).toThrow(/head size: got 257/);
+  });
+});
