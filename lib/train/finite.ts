@@ -1,12 +1,13 @@
 import type { Parameter } from '../tensor';
 
-/** The first parameter whose gradient or value is not finite, for an error message: "name (gradient)" or "name (value)". */
+/**
+ * The first parameter whose value, else whose gradient, is not finite, for an error message: "name (value)" or "name (gradient)".
+ * Values come first: one bad weight spoils the gradients of all.
+ */
 export async function firstNonFinite(parameters: ReadonlyMap<string, Parameter>): Promise<string | null> {
-  for (const [name, parameter] of parameters) {
-    for (const [what, tensor] of [
-      ['value', parameter],
-      ['gradient', parameter.grad],
-    ] as const) {
+  for (const what of ['value', 'gradient'] as const) {
+    for (const [name, parameter] of parameters) {
+      const tensor = what === 'value' ? parameter : parameter.grad;
       if (tensor && !(await tensor.data()).every(Number.isFinite)) return `${name} (${what})`;
     }
   }

@@ -18,6 +18,8 @@ export interface RunState {
   bestStep: number;
   /** Evaluations since the best. */
   sinceBest: number;
+  /** The last step evaluated. */
+  evaluatedStep: number;
   /** Bytes of the log that belong to the steps done; what follows is cut off on resume. */
   logBytes: number;
   config: TrainConfig;

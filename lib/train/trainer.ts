@@ -106,10 +106,23 @@ export class Trainer {
     }
     this.optimizer.zeroGrad();
     const losses: Tensor[] = [];
+    const memories: (Memory | null)[] = [];
+    const random = this.model.generator.state();
     for (let part = 0; part < accumulation; part += 1) {
-      signal?.throwIfAborted();
-      losses.push(this.accumulate(batch, part));
+      if (signal?.aborted) {
+        // As if the step had not begun.
+        for (const tensor of [...losses, ...memories]) tensor?.dispose();
+        this.model.generator = Generator.from(random);
+        signal.throwIfAborted();
+      }
+      const { loss, mems } = this.accumulate(batch, part);
+      losses.push(loss);
+      memories.push(mems);
+      // Waiting between micro-batches lets signals in.
+      if (part + 1 < accumulation) await this.model.device.synchronize();
     }
+    this.forgetMemories();
+    this.memories = memories;
     const step = this.current.step + 1;
     const learningRate = learningRateAt(step, { ...this.schedule(), totalSteps: steps });
     const clip = this.optimizer.step(step, learningRate);
@@ -156,14 +169,14 @@ export class Trainer {
     return { kind, learningRate, warmupSteps, minimumRate };
   }
 
-  /** Forward and backward of one micro-batch; its share of the mean loss, not yet computed. */
-  private accumulate(batch: Batch, part: number): Tensor {
+  /** Forward and backward of one micro-batch, enqueued: its mean loss, and the memory it leaves. */
+  private accumulate(batch: Batch, part: number): { loss: Tensor; mems: Memory | null } {
     const { accumulation } = this.config;
     const rows = batch.batch / accumulation;
     const shape = [rows, batch.length];
     const [first, end] = [part * rows * batch.length, (part + 1) * rows * batch.length];
     const { device } = this.model;
-    const { loss, mems } = scope(() => {
+    return scope(() => {
       const out = this.model.forward({
         inputIds: Tensor.from(batch.inputIds.subarray(first, end), shape, { device }),
         targets: Tensor.from(batch.targets.subarray(first, end), shape, { device }),
@@ -173,9 +186,6 @@ export class Trainer {
       value.backward(Tensor.full(value.shape, 1 / accumulation, { device, dtype: value.dtype }));
       return { loss: value, mems: out.mems };
     });
-    this.memories[part]?.dispose();
-    this.memories[part] = mems;
-    return loss;
   }
 
   private forgetMemories(): void {

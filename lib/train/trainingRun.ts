@@ -69,6 +69,8 @@ class Run {
   private bestStep = 0;
   private sinceBest = 0;
   private logBytes = 0;
+  private readonly fault = plantedFault();
+  private evaluatedStep = 0;
   private savedStep = -1;
   private readonly dataHash: string;
 
@@ -110,7 +112,11 @@ class Run {
       await Promise.all([weights.close(), moments.close(), mems.close()]);
     }
     model.generator = Generator.from(state.generator);
-    ({ bestLoss: this.bestLoss, bestStep: this.bestStep, sinceBest: this.sinceBest, logBytes: this.logBytes } = state);
+    this.bestLoss = state.bestLoss;
+    this.bestStep = state.bestStep;
+    this.sinceBest = state.sinceBest;
+    this.evaluatedStep = state.evaluatedStep;
+    this.logBytes = state.logBytes;
     this.savedStep = state.step;
   }
 
@@ -121,26 +127,25 @@ class Run {
     let evaluation: Evaluation | null = null;
     let outcome: TrainingResult['outcome'] = 'finished';
     try {
-      while (!trainer.finished) {
-        if (signal?.aborted) {
-          outcome = 'interrupted';
-          break;
-        }
-        const report = await trainer.step();
-        const { step, loss, learningRate, gradientNorm, tokens, seconds } = report;
-        await log.append({ event: 'step', step, loss, learningRate, gradientNorm, tokensPerSecond: Math.round(tokens / seconds) });
-        this.logBytes = log.bytes;
-        options.onStep?.(report, { totalSteps: config.steps });
-        const due = (interval: number) => interval > 0 && step % interval === 0;
-        if (valid && (due(config.evaluation.interval) || trainer.finished) && !signal?.aborted) {
-          const result = await this.evaluate(valid, step, log, signal);
-          evaluation = result ?? evaluation;
+      for (;;) {
+        const { step } = trainer.position;
+        const due = (interval: number) => step > 0 && interval > 0 && step % interval === 0;
+        const evaluates = due(config.evaluation.interval) || trainer.finished;
+        // An evaluation that a signal cut short is still owed after the resume.
+        if (valid && evaluates && this.evaluatedStep !== step && !signal?.aborted) {
+          evaluation = (await this.evaluate(valid, step, log, signal)) ?? evaluation;
         }
         if (due(config.checkpoint.interval)) await this.save();
+        if (trainer.finished && !signal?.aborted) break;
         if (config.evaluation.patience > 0 && this.sinceBest >= config.evaluation.patience) {
           outcome = 'stopped-early';
           break;
         }
+        if (signal?.aborted) {
+          outcome = 'interrupted';
+          break;
+        }
+        await this.step(log, config.steps, signal);
       }
       await this.save();
       await this.finish(outcome);
@@ -151,7 +156,23 @@ class Run {
     return { outcome, step: trainer.position.step, bestLoss, bestStep, evaluation };
   }
 
-  /** Null when the signal cut it short: an interrupted evaluation is repeated after the resume, not half counted. */
+  /** One optimizer step, unless the signal comes between its micro-batches: it is then repeated after the resume. */
+  private async step(log: RunLog, totalSteps: number, signal?: AbortSignal): Promise<void> {
+    let report: StepReport;
+    try {
+      report = await this.trainer.step(signal);
+    } catch (error) {
+      if (signal?.aborted) return;
+      throw error;
+    }
+    const { step, loss, learningRate, gradientNorm, tokens, seconds } = report;
+    const tokensPerSecond = Math.round(tokens / seconds);
+    await log.append({ event: 'step', step, loss, learningRate, gradientNorm, tokensPerSecond });
+    this.logBytes = log.bytes;
+    this.options.onStep?.(report, { totalSteps });
+  }
+
+  /** Null when the signal cut it short. */
   private async evaluate(
     valid: ArrayLike<number>,
     step: number,
@@ -176,6 +197,7 @@ class Run {
     }
     await log.append({ event: 'evaluation', step, loss, bitsPerCharacter });
     this.logBytes = log.bytes;
+    this.evaluatedStep = step;
     this.options.onEvaluation?.(evaluation, step);
     if (this.bestStep === step) await this.save();
     return evaluation;
@@ -196,6 +218,7 @@ class Run {
       bestLoss: this.bestLoss,
       bestStep: this.bestStep,
       sinceBest: this.sinceBest,
+      evaluatedStep: this.evaluatedStep,
       logBytes: this.logBytes,
       config: trainer.config,
       modelConfig: model.config,
@@ -213,7 +236,7 @@ class Run {
       {
         keep: trainer.config.checkpoint.keep,
         best: this.bestLoss === null ? undefined : this.bestStep,
-        fault: plantedFault(),
+        fault: this.fault,
       },
     );
     this.savedStep = step;
@@ -234,7 +257,7 @@ class Run {
     const differences: [name: string, saved: unknown, now: unknown][] = [
       ['training text (sha256)', state.dataHash, this.dataHash],
       ...differencesOf('model config', state.modelConfig as object, options.model.config),
-      // More steps or another rhythm of checkpoints are fine; everything else would not be the same run.
+      // Another rhythm of checkpoints is fine; everything else would not be the same run.
       ...differencesOf('train config', withoutRhythm(state.config), withoutRhythm(trainer.config)),
     ];
     const first = differences.find(([, saved, now]) => JSON.stringify(saved) !== JSON.stringify(now));

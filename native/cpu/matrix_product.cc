@@ -15,7 +15,7 @@ XL_KERNELS_BEGIN
 constexpr int64_t kDotProductRows = 8;
 
 // From these sizes on so many tiles would pack the same rows of A (columns of B) that they share one packed form.
-constexpr int64_t kSharedRows = 512, kSharedColumns = 512;
+constexpr int64_t kSharedRows = 1024, kSharedColumns = 512;
 
 // Multiply-adds below which a loop is not worth sharing out: a few microseconds of work.
 constexpr int64_t kSerialWork = 1 << 17;
@@ -108,9 +108,11 @@ static void multiply_tiles(Context& context, const Operand<T>& a, const Operand<
 
   const int64_t row_tiles = divide_up(a.size, tiles.rows), column_tiles = divide_up(b.size, tiles.columns);
   const int64_t prefetch_steps = prefetch_interval(a.panel);
+  // Neighbouring tasks share columns of B, in a linear layer the larger operand.
+  const auto row_of = [&](int64_t task) { return task % row_tiles * tiles.rows; };
+  const auto column_of = [&](int64_t task) { return task / row_tiles * tiles.columns; };
   context.pool.parallel_for(row_tiles * column_tiles, [&](int64_t task, int worker) {
-    // Neighbouring tasks share columns of B, in a linear layer the larger operand.
-    const int64_t row = task % row_tiles * tiles.rows, column = task / row_tiles * tiles.columns;
+    const int64_t row = row_of(task), column = column_of(task);
     const int64_t rows = at_most(a.size - row, tiles.rows), columns = at_most(b.size - column, tiles.columns);
     const int64_t row_panels = divide_up(rows, a.panel), column_panels = divide_up(columns, b.panel);
     T* a_own = memory + worker * scratch;
@@ -120,13 +122,20 @@ static void multiply_tiles(Context& context, const Operand<T>& a, const Operand<
     int64_t step = 0;
     do {
       const int64_t steps = at_most(inner - step, inner_block);
-      const int64_t next = step + steps, next_steps = at_most(inner - next, inner_block);
+      const int64_t next = step + steps;
       if (!a.packed) a.pack(row, row_panels, step, steps, a_own, a_stride);
       if (!b.packed) b.pack(column, column_panels, step, steps, b_own, b_stride);
       const T* a_panels = a.packed ? a.packed + row / a.panel * a_stride + step * a.width : a_own;
       const T* b_panels = b.packed ? b.packed + column / b.panel * b_stride + step * b.width : b_own;
-      PrefetchWalk next_a = a.prefetch(row, rows, next, next_steps), next_b;
-      if (!b.packed) next_b = b.prefetch(column, columns, next, next_steps);
+      PrefetchWalk next_a, next_b;
+      const int64_t next_task = next < inner ? task : task + threads;  // a guess, right as long as the workers keep pace
+      if (next_task < row_tiles * column_tiles) {
+        const int64_t next_step = next < inner ? next : 0;
+        const int64_t next_steps = at_most(inner - next_step, inner_block);
+        const int64_t next_row = row_of(next_task), next_column = column_of(next_task);
+        next_a = a.prefetch(next_row, at_most(a.size - next_row, tiles.rows), next_step, next_steps);
+        if (!b.packed) next_b = b.prefetch(next_column, at_most(b.size - next_column, tiles.columns), next_step, next_steps);
+      }
       for (int64_t j = 0; j < column_panels; ++j) {
         const int64_t tile_column = j * b.panel;
         const int64_t tile_columns = at_most(columns - tile_column, b.panel);

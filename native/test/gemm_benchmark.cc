@@ -155,7 +155,7 @@ int main(int argc, char** argv) {
           const float* operand = uses_packed ? &packed[copy * static_cast<size_t>(packed_elements)] : &b[copy * static_cast<size_t>(b_elements)];
           contender.multiply(shape, a.data(), operand, c.data());
         };
-        std::this_thread::sleep_for(std::chrono::milliseconds(25));  // other pools go to sleep
+        std::this_thread::sleep_for(std::chrono::milliseconds(40));  // other pools go to sleep
         const Clock::time_point start = Clock::now();
         once();
         const double first = std::chrono::duration<double>(Clock::now() - start).count();
