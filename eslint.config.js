@@ -25,7 +25,7 @@ module.exports = tseslint.config(
       eqeqeq: ['error', 'always', { null: 'ignore' }],
     },
   },
-  { files: ['**/*.js'], rules: { '@typescript-eslint/no-require-imports': 'off' } },
+  { files: ['**/*.js', '**/*.cjs'], rules: { '@typescript-eslint/no-require-imports': 'off' } },
   ...Object.entries(floors)
     .filter(([, above]) => above !== null)
     .map(([folder, above]) => ({
@@ -33,7 +33,11 @@ module.exports = tseslint.config(
       rules: {
         'no-restricted-imports': [
           'error',
-          { patterns: [{ group: above.map((name) => `../${name}/*`), message: 'This floor may not use those above it.' }] },
+          {
+            patterns: [
+              { group: above.map((name) => `../${name}/*`), message: 'This floor may not use those above it.' },
+            ],
+          },
         ],
       },
     })),
@@ -41,7 +45,10 @@ module.exports = tseslint.config(
     files: ['lib/**/*.ts'],
     ignores: ['lib/env.ts'],
     rules: {
-      'no-restricted-properties': ['error', { object: 'process', property: 'env', message: 'lib/env.ts alone reads it.' }],
+      'no-restricted-properties': [
+        'error',
+        { object: 'process', property: 'env', message: 'lib/env.ts alone reads it.' },
+      ],
     },
   },
 );

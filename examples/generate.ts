@@ -4,7 +4,9 @@ import { ByteLevelTokenizer, TransformerXLLMHeadModel, generate } from '../lib';
 async function main(): Promise<void> {
   const [folder, prompt = 'Call me Ishmael. '] = process.argv.slice(2);
   if (folder === undefined) {
-    console.error('Usage: ts-node examples/generate.ts <model folder> [prompt]; `npm start` makes runs/moby-dick/model');
+    console.error(
+      'Usage: ts-node examples/generate.ts <model folder> [prompt]; `npm start` makes runs/moby-dick/model',
+    );
     process.exitCode = 2;
     return;
   }
@@ -12,7 +14,12 @@ async function main(): Promise<void> {
   const tokenizer = new ByteLevelTokenizer();
   const decoder = tokenizer.stream();
   process.stdout.write(prompt);
-  for await (const { id } of generate(model, tokenizer.encode(prompt), { maxTokens: 200, temperature: 0.8, topP: 0.95, seed: 1 })) {
+  for await (const { id } of generate(model, tokenizer.encode(prompt), {
+    maxTokens: 200,
+    temperature: 0.8,
+    topP: 0.95,
+    seed: 1,
+  })) {
     process.stdout.write(decoder.push(id));
   }
   console.log(decoder.end());

@@ -30,10 +30,19 @@ async function main(): Promise<void> {
     train,
     valid,
     directory: mkdtempSync(path.join(os.tmpdir(), 'xlformers-train-')),
-    config: { steps: Number(steps), batchSize: 4, targetLength: 32, memoryLength: 32, learningRate: 3e-3, warmupSteps: 5 },
+    config: {
+      steps: Number(steps),
+      batchSize: 4,
+      targetLength: 32,
+      memoryLength: 32,
+      learningRate: 3e-3,
+      warmupSteps: 5,
+    },
     onStep: ({ step, loss }) => step % 10 === 0 && console.log(`step ${step}: loss ${loss.toFixed(3)}`),
   });
-  console.log(`${result.outcome}: ${result.evaluation?.bitsPerCharacter.toFixed(3)} bits per character on held-out text`);
+  console.log(
+    `${result.outcome}: ${result.evaluation?.bitsPerCharacter.toFixed(3)} bits per character on held-out text`,
+  );
   model.dispose();
 }
 

@@ -108,7 +108,10 @@ export class TapeNode {
   run(): void {
     const { saved } = this;
     if (saved === null) {
-      throw new XlformersError('ERR_AUTOGRAD', `backward: the tape of ${this.name} was used already; run forward again`);
+      throw new XlformersError(
+        'ERR_AUTOGRAD',
+        `backward: the tape of ${this.name} was used already; run forward again`,
+      );
     }
     const results = this.gradient(this.gradients, {
       saved,

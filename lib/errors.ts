@@ -6,7 +6,8 @@ export const errorCodes = {
   ERR_ARG_TYPE: 'an argument has the wrong type',
   ERR_ARG_RANGE: 'a number or a name is not among the allowed ones',
   ERR_ARG_SHAPE: 'sizes or shapes do not fit together',
-  ERR_ARG_DATA: 'the data handed over do not fit: wrong element type or length, detached, misaligned, sharing memory with a result',
+  ERR_ARG_DATA:
+    'the data handed over do not fit: wrong element type or length, detached, misaligned, sharing memory with a result',
   ERR_ARG_HANDLE: 'an object is not a tensor or device of this library, or belongs to another device or thread',
   ERR_DISPOSED: 'a tensor, model or session was used after it was disposed',
   ERR_TOKEN_ID: 'a token id is not an integer of the vocabulary',

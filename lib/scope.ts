@@ -48,7 +48,10 @@ export function scope<T>(body: () => T): T {
   try {
     const result = body();
     if (result !== null && typeof result === 'object' && 'then' in result && typeof result.then === 'function') {
-      throw new XlformersError('ERR_ARG_TYPE', "scope: the body returned a promise, expected a synchronous function; await outside the scope");
+      throw new XlformersError(
+        'ERR_ARG_TYPE',
+        'scope: the body returned a promise, expected a synchronous function; await outside the scope',
+      );
     }
     const outer = stack[stack.length - 2];
     for (const tensor of tensorsIn(result)) {

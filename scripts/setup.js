@@ -41,7 +41,8 @@ function checkTools() {
     missing.push('make or ninja:', howToGet({ apt: 'make', dnf: 'make', brew: 'ninja' }));
   }
   if (missing.length > 0) fail(['Missing to build the native addon:', ...missing, 'Then run the same command again.']);
-  if (!has('python3')) console.warn('python3 was not found: only the node-gyp build and the xz comparison of the demo need it.');
+  if (!has('python3'))
+    console.warn('python3 was not found: only the node-gyp build and the xz comparison of the demo need it.');
 }
 
 /** One hash over the contents of files and folders. */
@@ -65,7 +66,10 @@ function run(title, command, args) {
   process.stdout.write(`${title} …\n`);
   const { status } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
   if (status !== 0) {
-    fail([`${title} failed: ${[command, ...args].join(' ')}`, 'What it printed above says why; then run the same command again.']);
+    fail([
+      `${title} failed: ${[command, ...args].join(' ')}`,
+      'What it printed above says why; then run the same command again.',
+    ]);
   }
   process.stdout.write(`${title}: ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
 }
@@ -103,7 +107,11 @@ function main() {
   if (needs.native) checkTools();
   if (done.node !== wanted.node) done = {};
   if (needs.dependencies) {
-    run('Installing dependencies', 'npm', [fs.existsSync(path.join(root, 'package-lock.json')) ? 'ci' : 'install', '--no-audit', '--no-fund']);
+    run('Installing dependencies', 'npm', [
+      fs.existsSync(path.join(root, 'package-lock.json')) ? 'ci' : 'install',
+      '--no-audit',
+      '--no-fund',
+    ]);
     remember('dependencies');
   }
   if (needs.native) {
@@ -113,7 +121,10 @@ function main() {
     remember('native');
   }
   if (needs.typescript) {
-    run('Compiling TypeScript', ...[tool('typescript', 'bin/tsc')].flatMap(([node, tsc]) => [node, [tsc, '-p', 'tsconfig.build.json']]));
+    run(
+      'Compiling TypeScript',
+      ...[tool('typescript', 'bin/tsc')].flatMap(([node, tsc]) => [node, [tsc, '-p', 'tsconfig.build.json']]),
+    );
     remember('typescript');
   }
 }

@@ -32,7 +32,9 @@ export async function writeAtomically(file: string, write: (handle: fs.FileHandl
   } catch (error) {
     await fs.rm(temporary, { force: true });
     if (error instanceof XlformersError) throw error;
-    throw new XlformersError('ERR_FILE_WRITE', `${file}: cannot be written: ${(error as Error).message}`, { cause: error });
+    throw new XlformersError('ERR_FILE_WRITE', `${file}: cannot be written: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
 

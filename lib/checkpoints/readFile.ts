@@ -36,10 +36,13 @@ export async function readExactly(
   const bytes = new Uint8Array(length);
   // One read call transfers less than 2 GiB.
   const largest = 2 ** 30;
-  for (let done = 0; done < length; ) {
+  for (let done = 0; done < length;) {
     const { bytesRead } = await handle.read(bytes, done, Math.min(largest, length - done), position + done);
     if (bytesRead === 0) {
-      throw new XlformersError('ERR_FILE_READ', `${file}: ends at byte ${position + done}, expected ${position + length}`);
+      throw new XlformersError(
+        'ERR_FILE_READ',
+        `${file}: ends at byte ${position + done}, expected ${position + length}`,
+      );
     }
     done += bytesRead;
   }

@@ -95,7 +95,8 @@ export async function writeTo(
     if (name === '__metadata__' || name.length > 1024 || name.includes('\0')) {
       throw new XlformersError('ERR_SAFETENSORS_NAME', `${path}: ${describe(name)} cannot name a tensor`);
     }
-    if (names.has(name)) throw new XlformersError('ERR_SAFETENSORS_DUPLICATE_KEY', `${path}: tensor '${name}' given twice`);
+    if (names.has(name))
+      throw new XlformersError('ERR_SAFETENSORS_DUPLICATE_KEY', `${path}: tensor '${name}' given twice`);
     names.add(name);
     const bytes = shape.reduce((product, size) => product * size, dtypeBytes[dtype]);
     if (bytes !== data.byteLength) {
@@ -119,7 +120,7 @@ export async function writeTo(
 
 async function writeAll(handle: fs.FileHandle, data: Uint8Array): Promise<void> {
   const largest = 2 ** 30;
-  for (let done = 0; done < data.byteLength; ) {
+  for (let done = 0; done < data.byteLength;) {
     const { bytesWritten } = await handle.write(data, done, Math.min(largest, data.byteLength - done));
     done += bytesWritten;
   }
@@ -144,7 +145,10 @@ export function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsDTyp
     case 'F16':
       return Float32Array.from(new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2), halfToNumber);
     default:
-      throw new XlformersError('ERR_SAFETENSORS_DTYPE', `dtype: got ${dtype}, expected F64, F32, F16 or BF16 for a weight`);
+      throw new XlformersError(
+        'ERR_SAFETENSORS_DTYPE',
+        `dtype: got ${dtype}, expected F64, F32, F16 or BF16 for a weight`,
+      );
   }
 }
 

@@ -107,7 +107,8 @@ function scan(file: string, text: string): JsonValue {
 function readMetadata(file: string, value: JsonValue, metadata: Map<string, string>): void {
   if (!(value instanceof Map)) return refuse('ERR_SAFETENSORS_METADATA', file, 'has metadata that are no object');
   for (const [key, entry] of value) {
-    if (typeof entry !== 'string') refuse('ERR_SAFETENSORS_METADATA', file, `has metadata '${key.slice(0, 60)}' that is no string`);
+    if (typeof entry !== 'string')
+      refuse('ERR_SAFETENSORS_METADATA', file, `has metadata '${key.slice(0, 60)}' that is no string`);
     metadata.set(key, entry as string);
   }
 }
@@ -119,7 +120,11 @@ function readEntry(file: string, name: string, value: JsonValue, dataBytes: numb
   }
   const dtype = value.get('dtype');
   if (typeof dtype !== 'string' || !Object.hasOwn(dtypeBytes, dtype)) {
-    return refuse('ERR_SAFETENSORS_DTYPE', file, `${where}: dtype ${show(dtype)}, known are ${Object.keys(dtypeBytes).join(', ')}`);
+    return refuse(
+      'ERR_SAFETENSORS_DTYPE',
+      file,
+      `${where}: dtype ${show(dtype)}, known are ${Object.keys(dtypeBytes).join(', ')}`,
+    );
   }
   const known = dtype as SafetensorsDType;
   const shape = value.get('shape');
@@ -137,15 +142,18 @@ function readEntry(file: string, name: string, value: JsonValue, dataBytes: numb
   if (!Array.isArray(offsets) || offsets.length !== 2) {
     return refuse('ERR_SAFETENSORS_OFFSETS', file, `${where}: data_offsets is no pair`);
   }
-  const [begin, end] = offsets.map((offset) => integer('ERR_SAFETENSORS_OFFSETS', file, `${where}: data_offsets`, offset)) as [
-    number,
-    number,
-  ];
+  const [begin, end] = offsets.map((offset) =>
+    integer('ERR_SAFETENSORS_OFFSETS', file, `${where}: data_offsets`, offset),
+  ) as [number, number];
   if (begin > end || end > dataBytes) {
     refuse('ERR_SAFETENSORS_OFFSETS', file, `${where}: data_offsets [${begin}, ${end}] in ${dataBytes} bytes of data`);
   }
   if (BigInt(end - begin) !== bytes) {
-    refuse('ERR_SAFETENSORS_SIZE', file, `${where}: ${end - begin} bytes for ${known} [${sizes.join(', ')}], expected ${bytes}`);
+    refuse(
+      'ERR_SAFETENSORS_SIZE',
+      file,
+      `${where}: ${end - begin} bytes for ${known} [${sizes.join(', ')}], expected ${bytes}`,
+    );
   }
   return { dtype: known, shape: Object.freeze(sizes), begin, end };
 }
@@ -155,7 +163,11 @@ function integer(code: ErrorCode, file: string, where: string, value: JsonValue)
   if (value instanceof JsonNumber && /^(0|[1-9][0-9]*)$/.test(value.text)) {
     const number = Number(value.text);
     if (Number.isSafeInteger(number)) return number;
-    return refuse(code === 'ERR_SAFETENSORS_SHAPE' ? 'ERR_SAFETENSORS_OVERFLOW' : code, file, `${where}: ${value.text} exceeds 2^53`);
+    return refuse(
+      code === 'ERR_SAFETENSORS_SHAPE' ? 'ERR_SAFETENSORS_OVERFLOW' : code,
+      file,
+      `${where}: ${value.text} exceeds 2^53`,
+    );
   }
   return refuse(code, file, `${where}: got ${show(value)}, expected an integer >= 0`);
 }
@@ -166,7 +178,8 @@ function requireCoverage(file: string, tensors: Map<string, SafetensorsEntryInfo
   let position = 0;
   for (const [name, { begin, end }] of sorted) {
     if (begin !== position) {
-      const what = begin < position ? 'overlaps the one before' : `leaves a hole of ${begin - position} bytes before it`;
+      const what =
+        begin < position ? 'overlaps the one before' : `leaves a hole of ${begin - position} bytes before it`;
       refuse('ERR_SAFETENSORS_COVERAGE', file, `tensor '${name.slice(0, 60)}' ${what}`);
     }
     position = end;

@@ -11,13 +11,7 @@ import { openSafetensors, type SafetensorsEntry, type SafetensorsFile, writeTo }
 
 /** Moments of a save at which the crash tests stop it. */
 export type FaultPoint =
-  | 'after_tmp'
-  | 'mid_file'
-  | 'before_state'
-  | 'before_rename'
-  | 'after_rename'
-  | 'before_latest'
-  | 'prune';
+  'after_tmp' | 'mid_file' | 'before_state' | 'before_rename' | 'after_rename' | 'before_latest' | 'prune';
 
 export interface SaveRequest {
   step: number;
@@ -200,7 +194,9 @@ async function readNames(directory: string): Promise<string[]> {
     return await fs.readdir(directory);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw new XlformersError('ERR_FILE_READ', `${directory}: cannot be read: ${(error as Error).message}`, { cause: error });
+    throw new XlformersError('ERR_FILE_READ', `${directory}: cannot be read: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
 

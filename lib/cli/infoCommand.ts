@@ -65,7 +65,10 @@ function describeBackends(backends: ReturnType<typeof devices>): string {
       list.length === 0
         ? `${backend}: none (${reason})\n`
         : list
-            .map(({ name, product, detail, memoryBytes: bytes }) => `${name}: ${product}, ${detail}, ${mebibytes(bytes)}\n`)
+            .map(
+              ({ name, product, detail, memoryBytes: bytes }) =>
+                `${name}: ${product}, ${detail}, ${mebibytes(bytes)}\n`,
+            )
             .join(''),
     )
     .join('');

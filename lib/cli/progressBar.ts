@@ -29,7 +29,9 @@ export class ProgressBar {
     if (now - this.lastDraw < interval && figures.done < figures.total) return;
     this.lastDraw = now;
     const line = this.render(figures);
-    this.stream.write(this.stream.isTTY ? `\r\u001b[2K${line.slice(0, (this.stream.columns ?? 120) - 1)}` : `${line}\n`);
+    this.stream.write(
+      this.stream.isTTY ? `\r\u001b[2K${line.slice(0, (this.stream.columns ?? 120) - 1)}` : `${line}\n`,
+    );
   }
 
   /** Ends the line, so that other output starts on its own. */

@@ -144,9 +144,12 @@ function report(result: TrainingResult, { json, out }: TrainFlags): void {
   if (json) {
     process.stdout.write(`${JSON.stringify({ ...result, directory: out })}\n`);
   } else if (result.outcome === 'interrupted') {
-    process.stdout.write(`Interrupted and saved at step ${result.step}. Continue with the same command and --resume.\n`);
+    process.stdout.write(
+      `Interrupted and saved at step ${result.step}. Continue with the same command and --resume.\n`,
+    );
   } else {
-    const best = result.bestLoss === null ? '' : `, best held-out loss ${result.bestLoss.toFixed(4)} at step ${result.bestStep}`;
+    const best =
+      result.bestLoss === null ? '' : `, best held-out loss ${result.bestLoss.toFixed(4)} at step ${result.bestStep}`;
     process.stdout.write(`Done at step ${result.step}${best}. Model: ${out}/model, loss curve: ${out}/loss.svg\n`);
   }
 }

@@ -34,7 +34,10 @@ export function splitCorpus(bytes: Uint8Array, { valid, test }: HoldOut): Corpus
     ['test', test],
   ] as const) {
     if (typeof share !== 'number' || !(share >= 0 && share < 0.5)) {
-      throw new XlformersError('ERR_ARG_RANGE', `holdOut.${name}: got ${describe(share)}, expected a number in [0, 0.5)`);
+      throw new XlformersError(
+        'ERR_ARG_RANGE',
+        `holdOut.${name}: got ${describe(share)}, expected a number in [0, 0.5)`,
+      );
     }
   }
   const testStart = bytes.length - Math.floor(bytes.length * test);

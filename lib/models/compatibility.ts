@@ -57,7 +57,6 @@ export const compatibilityRules: Record<Compatibility, CompatibilityRules> = {
     layerNormEpsilon: 1e-5,
     gelu: 'gelu',
     // One key more than the original.
-    sameLengthLower: (queryLength, keyLength, memoryLength) =>
-      maskedTriangle(queryLength, keyLength, memoryLength + 1),
+    sameLengthLower: (queryLength, keyLength, memoryLength) => maskedTriangle(queryLength, keyLength, memoryLength + 1),
   },
 };

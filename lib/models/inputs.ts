@@ -18,14 +18,20 @@ export function idTensor(name: string, input: IdInput, vocabSize: number, device
     return input;
   }
   if (!Array.isArray(input) || input.length === 0) {
-    throw new XlformersError('ERR_ARG_TYPE', `${name}: got ${describe(input)}, expected an int32 tensor or rows of ids`);
+    throw new XlformersError(
+      'ERR_ARG_TYPE',
+      `${name}: got ${describe(input)}, expected an int32 tensor or rows of ids`,
+    );
   }
   const rows = input as readonly ArrayLike<number>[];
   const length = rows[0]?.length ?? 0;
   const flat = new Int32Array(rows.length * length);
   rows.forEach((row, index) => {
     if (row.length !== length) {
-      throw new XlformersError('ERR_ARG_SHAPE', `${name}[${index}]: got ${row.length} ids, expected ${length} as in the first row`);
+      throw new XlformersError(
+        'ERR_ARG_SHAPE',
+        `${name}[${index}]: got ${row.length} ids, expected ${length} as in the first row`,
+      );
     }
     for (let position = 0; position < length; position += 1) {
       const id = row[position] as number;

@@ -11,11 +11,11 @@ export interface LanguageModel {
   readonly memoryLength: number;
   /** The source of dropout masks; its state is part of a checkpoint. */
   generator: Generator;
-  forward(inputs: {
-    inputIds: Tensor;
-    targets?: Tensor;
-    mems?: Memory | 'zeros' | 'empty' | undefined;
-  }): { loss: Tensor | null; predictionScores: Tensor | null; mems: Memory | null };
+  forward(inputs: { inputIds: Tensor; targets?: Tensor; mems?: Memory | 'zeros' | 'empty' | undefined }): {
+    loss: Tensor | null;
+    predictionScores: Tensor | null;
+    mems: Memory | null;
+  };
   parameters(): ReadonlyMap<string, Parameter>;
   resetMemoryLength(length: number): void;
   train(): void;

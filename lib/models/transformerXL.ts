@@ -344,7 +344,10 @@ export class TransformerXLModel extends TransformerXLBase {
     }
     const memory = given instanceof Memory ? given : isTensorList(given) ? Memory.fromLayers(given) : null;
     if (memory === null) {
-      throw new XlformersError('ERR_ARG_TYPE', `mems: got ${describe(given)}, expected a Memory, states by layer, 'zeros' or 'empty'`);
+      throw new XlformersError(
+        'ERR_ARG_TYPE',
+        `mems: got ${describe(given)}, expected a Memory, states by layer, 'zeros' or 'empty'`,
+      );
     }
     if (memory.hidden.length !== nLayer) {
       throw new XlformersError('ERR_ARG_SHAPE', `mems: got ${memory.hidden.length} layers, expected ${nLayer}`);

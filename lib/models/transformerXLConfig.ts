@@ -119,7 +119,9 @@ export function transformerXLConfig(options: TransformerXLOptions): TransformerX
   const { vocabSize, dModel, dEmbed, divVal, nHead, dHead, sameLength, memLen, compatibility } = config;
   // Defaults that depend on other fields.
   const cutoffs = options.cutoffs ?? config.cutoffs.filter((id) => id < vocabSize);
-  const tieProjs = cutoffs.concat(vocabSize).map((_, index) => options.tieProjs?.[index] ?? (options.tieProjs ? false : index > 0));
+  const tieProjs = cutoffs
+    .concat(vocabSize)
+    .map((_, index) => options.tieProjs?.[index] ?? (options.tieProjs ? false : index > 0));
   const layerNormEpsilon = options.layerNormEpsilon ?? compatibilityRules[compatibility].layerNormEpsilon;
   cutoffs.forEach((id, index) => {
     const before = cutoffs[index - 1] ?? 0;
@@ -129,10 +131,16 @@ export function transformerXLConfig(options: TransformerXLOptions): TransformerX
   });
   if (dModel % 2 !== 0) refuse('dModel', dModel, 'an even number (half sines, half cosines)');
   if (Math.floor(dEmbed / divVal ** cutoffs.length) < 1) {
-    refuse('divVal', divVal, `a value that leaves the last of ${cutoffs.length + 1} clusters a width >= 1 from dEmbed ${dEmbed}`);
+    refuse(
+      'divVal',
+      divVal,
+      `a value that leaves the last of ${cutoffs.length + 1} clusters a width >= 1 from dEmbed ${dEmbed}`,
+    );
   }
-  if (nHead * dHead > 1 << 20) refuse('nHead', nHead, `at most ${Math.floor((1 << 20) / dHead)} heads of size ${dHead}`);
-  if (sameLength && memLen === 0 && compatibility !== 'tf-original') refuse('sameLength', true, 'false where memLen is 0');
+  if (nHead * dHead > 1 << 20)
+    refuse('nHead', nHead, `at most ${Math.floor((1 << 20) / dHead)} heads of size ${dHead}`);
+  if (sameLength && memLen === 0 && compatibility !== 'tf-original')
+    refuse('sameLength', true, 'false where memLen is 0');
   return { ...config, cutoffs: [...cutoffs], tieProjs, layerNormEpsilon };
 }
 
@@ -168,7 +176,8 @@ export function transformerXLConfigFromFile(file: Record<string, unknown>): Tran
   }
   const labels = file.id2label;
   if (labels !== null && typeof labels === 'object') options.numLabels = Object.keys(labels).length;
-  if (file.tie_weight !== undefined && file.tie_word_embeddings === undefined) options.tieWordEmbeddings = file.tie_weight;
+  if (file.tie_weight !== undefined && file.tie_word_embeddings === undefined)
+    options.tieWordEmbeddings = file.tie_weight;
   return transformerXLConfig(options as TransformerXLOptions);
 }
 
@@ -183,7 +192,10 @@ export function transformerXLConfigToFile(config: TransformerXLConfig, architect
     attn_type: 0,
     sample_softmax: -1,
     ...Object.fromEntries(
-      Object.entries(fields).map(([name, value]) => [fileNames[name as keyof TransformerXLConfig] ?? toSnake(name), value]),
+      Object.entries(fields).map(([name, value]) => [
+        fileNames[name as keyof TransformerXLConfig] ?? toSnake(name),
+        value,
+      ]),
     ),
     id2label: Object.fromEntries(labels),
     label2id: Object.fromEntries(labels.map(([id, label]) => [label, Number(id)])),

@@ -71,7 +71,8 @@ export class TransformerXLLMHeadModel extends TransformerXLBase {
   forward(inputs: LanguageModelInputs): LanguageModelOutput {
     return scope(() => {
       const { labels, targets } = inputs;
-      if (labels && targets) throw new XlformersError('ERR_ARG_TYPE', 'labels, targets: expected at most one of the two');
+      if (labels && targets)
+        throw new XlformersError('ERR_ARG_TYPE', 'labels, targets: expected at most one of the two');
       const given = labels ?? targets;
       const { vocabSize, dModel } = this.config;
       const ids = given && idTensor(labels ? 'labels' : 'targets', given, vocabSize, this.device, ignoredLabel);
@@ -129,7 +130,10 @@ export class TransformerXLForSequenceClassification extends TransformerXLBase {
   }
 
   /** As of the language model; a head that the checkpoint lacks keeps its initial weights. */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<TransformerXLForSequenceClassification> {
+  static fromPretrained(
+    directory: string,
+    options: ModelOptions = {},
+  ): Promise<TransformerXLForSequenceClassification> {
     return TransformerXLBase.load(
       directory,
       (config) => new TransformerXLForSequenceClassification(config, options),
@@ -147,7 +151,11 @@ export class TransformerXLForSequenceClassification extends TransformerXLBase {
       const out = this.transformer.forward(inputs);
       const [batch, length, dModel] = out.lastHiddenState.shape as [number, number, number];
       const last = this.lastPositions(inputs.inputIds, batch, length);
-      const index = Tensor.from(Int32Array.from(last, (position, row) => row * length + position), [batch], { device: this.device });
+      const index = Tensor.from(
+        Int32Array.from(last, (position, row) => row * length + position),
+        [batch],
+        { device: this.device },
+      );
       const pooled = embedding(index, reshape(out.lastHiddenState, [batch * length, dModel]));
       const logits = linear(pooled, this.score);
       return { ...out, logits, loss: inputs.labels ? this.loss(logits, inputs.labels) : null };
@@ -167,13 +175,19 @@ export class TransformerXLForSequenceClassification extends TransformerXLBase {
     const { padTokenId } = this.config;
     if (padTokenId === null) {
       if (batch > 1) {
-        throw new XlformersError('ERR_CONFIG', 'config.padTokenId: got null, expected an id where a batch has several rows');
+        throw new XlformersError(
+          'ERR_CONFIG',
+          'config.padTokenId: got null, expected an id where a batch has several rows',
+        );
       }
       return [length - 1];
     }
     if (inputIds === undefined) return new Array<number>(batch).fill(length - 1);
     if (inputIds instanceof Tensor) {
-      throw new XlformersError('ERR_ARG_TYPE', 'inputIds: got a tensor, expected rows of ids, in which padding can be looked up');
+      throw new XlformersError(
+        'ERR_ARG_TYPE',
+        'inputIds: got a tensor, expected rows of ids, in which padding can be looked up',
+      );
     }
     return inputIds.map((row) => {
       const first = Math.max(0, Array.from(row).indexOf(padTokenId));
@@ -204,7 +218,14 @@ export class TransformerXLForSequenceClassification extends TransformerXLBase {
     if (!Array.isArray(labels) || labels.length !== batch) {
       throw new XlformersError('ERR_ARG_SHAPE', `labels: got ${describe(labels)}, expected ${batch} numbers`);
     }
-    if (numLabels === 1) return Tensor.from(labels as number[], [batch], { device: this.device, dtype: this.weights.dtype });
-    return idTensor('labels', labels.map((label) => [label as number]), numLabels, this.device, ignoredLabel).alias([batch]);
+    if (numLabels === 1)
+      return Tensor.from(labels as number[], [batch], { device: this.device, dtype: this.weights.dtype });
+    return idTensor(
+      'labels',
+      labels.map((label) => [label as number]),
+      numLabels,
+      this.device,
+      ignoredLabel,
+    ).alias([batch]);
   }
 }

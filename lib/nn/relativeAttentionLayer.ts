@@ -88,12 +88,8 @@ export class RelativeAttentionLayer {
     this.normWeight = parameters.create(`${prefix}layer_norm.weight`, [dModel], normInit);
     this.normBias = parameters.create(`${prefix}layer_norm.bias`, [dModel], { kind: 'constant', value: 0 });
     const own = (name: string) => parameters.create(`${prefix}${name}`, [heads, headDim], weightInit);
-    this.contentBias = sharedBiases
-      ? parameters.alias(`${prefix}r_w_bias`, sharedBiases.content)
-      : own('r_w_bias');
-    this.positionBias = sharedBiases
-      ? parameters.alias(`${prefix}r_r_bias`, sharedBiases.position)
-      : own('r_r_bias');
+    this.contentBias = sharedBiases ? parameters.alias(`${prefix}r_w_bias`, sharedBiases.content) : own('r_w_bias');
+    this.positionBias = sharedBiases ? parameters.alias(`${prefix}r_r_bias`, sharedBiases.position) : own('r_r_bias');
     this.positionProjection = parameters.create(`${prefix}r_net.weight`, [width, dModel], weightInit);
   }
 

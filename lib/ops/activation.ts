@@ -29,9 +29,7 @@ export function activation(x: Tensor, kind: Activation): Tensor {
       inputs: [x],
       outputs: [result],
       saved: [gradientUsesOutput(kind) ? result : x],
-      gradient: ([gradient], { saved: [operand] }) => [
-        activationGradient(gradient as Tensor, operand as Tensor, kind),
-      ],
+      gradient: ([gradient], { saved: [operand] }) => [activationGradient(gradient as Tensor, operand as Tensor, kind)],
     });
   }
   return result;

@@ -74,7 +74,9 @@ export function adaptiveSoftmaxLoss(hidden: Tensor, labels: Tensor, operands: Ad
         const like = (tensor: Tensor) => Tensor.empty(tensor.shape, dtype, device);
         const savedOf = (tensor: Tensor) => savedWeights[weights.indexOf(tensor)] as Tensor;
         // A tensor that clusters share by rows has one gradient; one that they share whole (a tied projection) has one per use.
-        const uses = gradientUses(operands, (tensor) => (context.wants(1 + weights.indexOf(tensor)) ? like(tensor) : null));
+        const uses = gradientUses(operands, (tensor) =>
+          context.wants(1 + weights.indexOf(tensor)) ? like(tensor) : null,
+        );
         const hiddenGradient = like(savedHidden);
         const clusterGradient = (tensor: Tensor | null) =>
           tensor && context.wants(1 + weights.indexOf(tensor)) ? like(tensor) : null;
@@ -164,7 +166,10 @@ function checkOperands(hidden: Tensor, operands: AdaptiveSoftmaxOperands): [rows
     if (projection) requireShape(`${name}.projection`, projection, [dModel, weight.shape[1] as number]);
   });
   if (tails > 0 !== Boolean(clusterWeight) || tails > 0 !== Boolean(clusterBias)) {
-    throw new XlformersError('ERR_ARG_SHAPE', 'clusterWeight, clusterBias: expected both with several clusters, else none');
+    throw new XlformersError(
+      'ERR_ARG_SHAPE',
+      'clusterWeight, clusterBias: expected both with several clusters, else none',
+    );
   }
   if (clusterWeight && clusterBias) {
     requireShape('clusterWeight', clusterWeight, [tails, (clusters[0] as SoftmaxCluster).weight.shape[1] as number]);

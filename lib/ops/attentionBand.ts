@@ -51,6 +51,9 @@ export function visibleDistances(
   const memoryLength = keyLength - queryLength;
   const nearest = Math.max(-bandUpper, memoryLength - (keyLength - 1));
   // Key 0 seen from the last query, or the lower limit seen from the end of a segment.
-  const farthest = Math.min(memoryLength + queryLength - 1, memoryLength - bandLower + Math.min(bandSegment, queryLength) - 1);
+  const farthest = Math.min(
+    memoryLength + queryLength - 1,
+    memoryLength - bandLower + Math.min(bandSegment, queryLength) - 1,
+  );
   return { nearest, farthest };
 }

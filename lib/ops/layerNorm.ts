@@ -3,7 +3,14 @@ import { dtypeDetail } from '../dtype';
 import { native } from '../native';
 import type { Generator } from '../random';
 import { needsTape, Tensor } from '../tensor';
-import { requireFloat, requireProbability, requireSameKind, requireSameShape, requireShape, rowsAndColumns } from './checks';
+import {
+  requireFloat,
+  requireProbability,
+  requireSameKind,
+  requireSameShape,
+  requireShape,
+  rowsAndColumns,
+} from './checks';
 import { drawFor } from './dropout';
 
 export interface LayerNormOptions {

@@ -162,9 +162,16 @@ interface Operands {
   memoryValue: Rows | null;
 }
 
-type Call = Omit<NativeRelativeAttention, 'query' | 'memory' | 'current' | 'out' | 'logSumExp' | 'position' | 'contentBias' | 'positionBias' | 'headScale'>;
+type Call = Omit<
+  NativeRelativeAttention,
+  'query' | 'memory' | 'current' | 'out' | 'logSumExp' | 'position' | 'contentBias' | 'positionBias' | 'headScale'
+>;
 
-function run(geometry: Geometry, operands: Operands, settings: RelativeAttentionSettings): PackedRelativeAttentionResult {
+function run(
+  geometry: Geometry,
+  operands: Operands,
+  settings: RelativeAttentionSettings,
+): PackedRelativeAttentionResult {
   const { batch, queryLength, memoryLength, heads, headDim } = geometry;
   const { position, contentBias = null, positionBias = null, headScale = null } = settings;
   const { firstDistance = 0, scale = headDim ** -0.5, band = {}, dropout = 0, generator } = settings;

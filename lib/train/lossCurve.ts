@@ -21,7 +21,9 @@ export function lossCurve(entries: readonly LogEntry[], title: string): string {
   const y = (bits: number) =>
     height - margin.bottom - ((bits - bottom) / (top - bottom)) * (height - margin.top - margin.bottom);
   const path = (points: readonly (readonly [number, number])[]) =>
-    points.map(([step, bits], index) => `${index === 0 ? 'M' : 'L'}${x(step).toFixed(1)} ${y(bits).toFixed(1)}`).join('');
+    points
+      .map(([step, bits], index) => `${index === 0 ? 'M' : 'L'}${x(step).toFixed(1)} ${y(bits).toFixed(1)}`)
+      .join('');
   const ticks = (from: number, to: number) => Array.from({ length: 6 }, (_, index) => from + ((to - from) * index) / 5);
   const grid = ticks(bottom, top)
     .map(
@@ -31,7 +33,10 @@ export function lossCurve(entries: readonly LogEntry[], title: string): string {
     )
     .join('');
   const labels = ticks(0, lastStep)
-    .map((step) => `<text x="${x(step).toFixed(1)}" y="${height - margin.bottom + 20}" text-anchor="middle">${Math.round(step)}</text>`)
+    .map(
+      (step) =>
+        `<text x="${x(step).toFixed(1)}" y="${height - margin.bottom + 20}" text-anchor="middle">${Math.round(step)}</text>`,
+    )
     .join('');
   const dots = held
     .map(([step, bits]) => `<circle cx="${x(step).toFixed(1)}" cy="${y(bits).toFixed(1)}" r="3.5" fill="#c2410c"/>`)

@@ -13,6 +13,7 @@ const char* error_code_name(ErrorCode code) {
     case ErrorCode::arg_shape: return "ERR_ARG_SHAPE";
     case ErrorCode::arg_data: return "ERR_ARG_DATA";
     case ErrorCode::arg_handle: return "ERR_ARG_HANDLE";
+    case ErrorCode::token_id: return "ERR_TOKEN_ID";
     case ErrorCode::disposed: return "ERR_DISPOSED";
     case ErrorCode::out_of_memory: return "ERR_OUT_OF_MEMORY";
     case ErrorCode::unsupported: return "ERR_UNSUPPORTED";
@@ -34,8 +35,8 @@ void fail(ErrorCode code, const char* format, ...) {
 
 ErrorCode error_code_of(StatusCode code) {
   switch (code) {
-    case StatusCode::invalid_argument:
-    case StatusCode::out_of_range: return ErrorCode::arg_range;
+    case StatusCode::invalid_argument: return ErrorCode::arg_range;
+    case StatusCode::out_of_range: return ErrorCode::token_id;
     case StatusCode::out_of_memory: return ErrorCode::out_of_memory;
     case StatusCode::unsupported: return ErrorCode::unsupported;
     case StatusCode::device: return ErrorCode::device;

@@ -17,6 +17,7 @@ enum class ErrorCode {
   arg_shape,
   arg_data,
   arg_handle,
+  token_id,
   disposed,
   out_of_memory,
   unsupported,

@@ -3,8 +3,8 @@
 
 XL_KERNELS_BEGIN
 
-// A task sums the rows of one strip of columns, block by block: the blocks' sums are added in order, so that a sum over many rows
-// loses less to rounding than one long chain would.
+// A task sums the rows of one strip of columns, block by block: the blocks' sums are added in order, so that a sum over
+// many rows loses less to rounding than one long chain would.
 constexpr int64_t kSumRows = 128;
 
 template <typename T>
@@ -43,7 +43,8 @@ static Status run_column_sum(Context& context, const ColumnSumParams& params) {
   parallel_blocks(context, params.columns, kStripColumns<T>, [&](int64_t begin, int64_t end, int) {
     T sums[kStripColumns<T>] = {};
     for (int64_t row = 0; row < params.rows; row += kSumRows) {
-      add_rows<T>(x + row * params.x_stride + begin, params.x_stride, at_most(params.rows - row, kSumRows), end - begin, sums);
+      add_rows<T>(x + row * params.x_stride + begin, params.x_stride, at_most(params.rows - row, kSumRows), end - begin,
+                  sums);
     }
     for (int64_t j = begin; j < end; ++j) out[j] = params.accumulate ? out[j] + sums[j - begin] : sums[j - begin];
   });

@@ -1,7 +1,8 @@
 // How matrix_product cuts its work. Two decisions are kept apart:
 //
 // - Panels and inner blocks depend on the shape alone. They fix the order in which every element of C is summed.
-// - Tiles, the tasks of the parallel loop, are groups of whole panels. How many panels make a tile depends on the number of threads
+// - Tiles, the tasks of the parallel loop, are groups of whole panels. How many panels make a tile depends on the
+// number of threads
 //   too, which changes who computes an element but not its sum: results are the same bits for any number of threads.
 #pragma once
 
@@ -17,7 +18,8 @@ constexpr int64_t kTileElements = 48 * 1024;  // 512 KiB, or a large shared thir
 #endif
 constexpr int64_t kTileSide = 384;
 
-// Steps of one inner block: a panel of B, kInnerSteps * kTileColumns elements, shares the first-level cache with a panel of A.
+// Steps of one inner block: a panel of B, kInnerSteps * kTileColumns elements, shares the first-level cache with a
+// panel of A.
 constexpr int64_t kInnerSteps = 288;
 
 // Bytes of an operand packed at a time when all tasks share it.
@@ -48,8 +50,8 @@ struct Tiles {
   int64_t columns;  // multiple of kTileColumns
 };
 
-// The split with the least estimated time: rounds of the thread pool times the cost of a tile, in multiply-adds per step. Packing an
-// element costs about as much as kLanes multiply-adds.
+// The split with the least estimated time: rounds of the thread pool times the cost of a tile, in multiply-adds per
+// step. Packing an element costs about as much as kLanes multiply-adds.
 template <typename T>
 static Tiles choose_tiles(int64_t rows, int64_t columns, int panel_rows, bool packs_a, bool packs_b, int threads) {
   constexpr int64_t panel_columns = kTileColumns<T>;

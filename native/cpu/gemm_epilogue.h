@@ -19,9 +19,14 @@ struct Epilogue {
   Activation activation;
 
   static Epilogue of(const MatrixProductParams& params) {
-    return {static_cast<const T*>(params.bias), static_cast<const T*>(params.residual), params.residual_stride,
-            static_cast<T*>(params.pre_activation), static_cast<T*>(params.c), params.c_stride,
-            params.accumulate != 0, params.activation};
+    return {static_cast<const T*>(params.bias),
+            static_cast<const T*>(params.residual),
+            params.residual_stride,
+            static_cast<T*>(params.pre_activation),
+            static_cast<T*>(params.c),
+            params.c_stride,
+            params.accumulate != 0,
+            params.activation};
   }
 };
 
@@ -57,7 +62,8 @@ static inline void finish_row(const Epilogue<T>& epilogue, const T* tile, int64_
 
 // Announces the lines of c and residual that finish_tile will touch.
 template <typename T>
-static inline void prefetch_tile(const Epilogue<T>& epilogue, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+static inline void prefetch_tile(const Epilogue<T>& epilogue, int64_t row, int64_t rows, int64_t column,
+                                 int64_t columns) {
   constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
   for (int64_t i = row; i < row + rows; ++i) {
     for (int64_t j = column; j < column + columns; j += line) {
@@ -69,8 +75,8 @@ static inline void prefetch_tile(const Epilogue<T>& epilogue, int64_t row, int64
 
 // tile[rows, columns] is the part of the product that starts at (row, column).
 template <typename T>
-static void finish_tile(const Epilogue<T>& epilogue, const T* tile, int64_t tile_stride, int64_t row, int64_t rows, int64_t column,
-                        int64_t columns) {
+static void finish_tile(const Epilogue<T>& epilogue, const T* tile, int64_t tile_stride, int64_t row, int64_t rows,
+                        int64_t column, int64_t columns) {
   (void)with_activation(epilogue.activation, [&](auto tag) {
     for (int64_t i = 0; i < rows; ++i) {
       finish_row<decltype(tag)::value, T>(epilogue, tile + i * tile_stride, row + i, column, columns);

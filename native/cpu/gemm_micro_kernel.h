@@ -1,8 +1,8 @@
 // The innermost product of matrix_product: a tile of C held in registers, C[R, V * lanes] (+)= A[R, k] B[k, V * lanes].
 //
 // Operands are packed (gemm_pack.h), so that both are read front to back:
-//   A panel [k][a_step]: element (i, p) at p * a_step + i, i < R <= a_step; it is broadcast and multiplied with V vectors of B.
-//   B panel [k][kTileColumns]: the row of step p at p * kTileColumns.
+//   A panel [k][a_step]: element (i, p) at p * a_step + i, i < R <= a_step; it is broadcast and multiplied with V
+//   vectors of B. B panel [k][kTileColumns]: the row of step p at p * kTileColumns.
 // Register budget: R * V accumulators + V vectors of B + 1 broadcast. Each step does R * V FMAs for R + V loads.
 #pragma once
 
@@ -21,10 +21,11 @@ constexpr int kTileRows = 4, kTileVectors = 2;  // 8 + 2 + 1 + products of 16, w
 #endif
 
 template <typename T>
-constexpr int kTileColumns = kTileVectors * kLanes<T>;
+constexpr int kTileColumns = kTileVectors* kLanes<T>;
 
-// While it computes, the kernel fetches one line of a later operand into the second-level cache every few steps: at `address`,
-// address + stride, ... A burst of prefetches between the kernels would fill the buffers that the kernels' own loads need.
+// While it computes, the kernel fetches one line of a later operand into the second-level cache every few steps: at
+// `address`, address + stride, ... A burst of prefetches between the kernels would fill the buffers that the kernels'
+// own loads need.
 struct PrefetchLines {
   const char* address;
   int64_t stride;
@@ -42,8 +43,8 @@ template <typename T, int R, int V>
 static void multiply_tile(int64_t k, const T* a, int64_t a_step, const T* b, T* out, int64_t out_stride, bool add,
                           PrefetchLines lines) {
   constexpr int lanes = kLanes<T>;
-  // An FMA takes about 4 cycles and 2 start per cycle: below 8 independent sums the chain, not the throughput, sets the time. Small
-  // tiles therefore keep several sums per element, one for each step modulo `chains`.
+  // An FMA takes about 4 cycles and 2 start per cycle: below 8 independent sums the chain, not the throughput, sets the
+  // time. Small tiles therefore keep several sums per element, one for each step modulo `chains`.
   constexpr int chains = R * V >= 8 ? 1 : (R * V >= 4 ? 2 : 4);
   constexpr int group = prefetch_interval(R);
   Vec<T> sums[chains][R][V];

@@ -1,7 +1,8 @@
 // Packing of matrix_product's operands into panels that the micro-kernel (gemm_micro_kernel.h) reads front to back.
 //
-// A panel holds `width` rows of op(A), or columns of op(B), over k steps: element (i, p) at p * width + i. In memory the panel's
-// elements of one step are either neighbours ("across": A transposed, B not) or a row apart ("along": the steps are neighbours).
+// A panel holds `width` rows of op(A), or columns of op(B), over k steps: element (i, p) at p * width + i. In memory
+// the panel's elements of one step are either neighbours ("across": A transposed, B not) or a row apart ("along": the
+// steps are neighbours).
 #pragma once
 
 #if defined(__AVX2__)
@@ -20,8 +21,8 @@ constexpr int kPanelSlack = kLanes<T>;
 template <typename T>
 constexpr int kPieceLanes = 16 / static_cast<int>(sizeof(T));
 
-// One vector of the pieces at rows[n * kPieceLanes] + offset, n = 0, 1, ... x86: by insertions from memory, which leave the one port
-// for shuffles alone; compilers make shuffles of the portable form.
+// One vector of the pieces at rows[n * kPieceLanes] + offset, n = 0, 1, ... x86: by insertions from memory, which leave
+// the one port for shuffles alone; compilers make shuffles of the portable form.
 template <typename T>
 static inline Vec<T> gather_pieces(const T* const* rows, int64_t offset) {
 #if defined(__AVX512F__)
@@ -114,14 +115,15 @@ static inline void transpose_narrow(const T* const* rows, int64_t offset, T* out
 }
 
 #if defined(__AVX512F__)
-// Two quarters of a, then two of b. The masked form of the instruction, for GCC 12 warns about what its plain form leaves undefined.
+// Two quarters of a, then two of b. The masked form of the instruction, for GCC 12 warns about what its plain form
+// leaves undefined.
 template <int order>
 static inline __m512i shuffle_quarters(__m512i a, __m512i b) {
   return _mm512_maskz_shuffle_i32x4(static_cast<__mmask16>(-1), a, b, order);
 }
 
-// kLanes rows by kLanes steps. Costs more shuffles, but touches every line once: rows a multiple of 4 KiB apart, which are common,
-// share one set of the first-level cache and would push each other out between two visits.
+// kLanes rows by kLanes steps. Costs more shuffles, but touches every line once: rows a multiple of 4 KiB apart, which
+// are common, share one set of the first-level cache and would push each other out between two visits.
 template <typename T>
 static inline void transpose_square(const T* const* rows, int64_t offset, T* out, int64_t out_stride) {
   constexpr int step = kPieceLanes<T>;
@@ -129,7 +131,8 @@ static inline void transpose_square(const T* const* rows, int64_t offset, T* out
 #pragma GCC unroll 4
   for (int i = 0; i < step; ++i) {
     const __m512i a = _mm512_loadu_si512(rows[i] + offset), b = _mm512_loadu_si512(rows[i + step] + offset);
-    const __m512i c = _mm512_loadu_si512(rows[i + 2 * step] + offset), d = _mm512_loadu_si512(rows[i + 3 * step] + offset);
+    const __m512i c = _mm512_loadu_si512(rows[i + 2 * step] + offset),
+                  d = _mm512_loadu_si512(rows[i + 3 * step] + offset);
     const __m512i ab_low = shuffle_quarters<0x44>(a, b), ab_high = shuffle_quarters<0xEE>(a, b);
     const __m512i cd_low = shuffle_quarters<0x44>(c, d), cd_high = shuffle_quarters<0xEE>(c, d);
     pieces[0][i] = reinterpret_cast<Vec<T>>(shuffle_quarters<0x88>(ab_low, cd_low));
@@ -142,13 +145,14 @@ static inline void transpose_square(const T* const* rows, int64_t offset, T* out
 }
 #endif
 
-// x[i * stride + p], i < valid <= width, p < k. Rows from `valid` on repeat the last one: their products are computed and dropped.
+// x[i * stride + p], i < valid <= width, p < k. Rows from `valid` on repeat the last one: their products are computed
+// and dropped.
 template <typename T>
 static void pack_along(const T* x, int64_t stride, int valid, int width, int64_t k, T* panel) {
   constexpr int lanes = kLanes<T>, step = kPieceLanes<T>;
   const int64_t whole = k - k % step;
-  // Downwards: where width is no multiple of the lanes, the stores of the last block run into the first lanes of the next step, which
-  // this block's next store or the first block then writes.
+  // Downwards: where width is no multiple of the lanes, the stores of the last block run into the first lanes of the
+  // next step, which this block's next store or the first block then writes.
   for (int first = (width - 1) / lanes * lanes; first >= 0; first -= lanes) {
     const T* rows[lanes];
     for (int i = 0; i < lanes; ++i) rows[i] = x + (first + i < valid ? first + i : valid - 1) * stride;
@@ -164,7 +168,8 @@ static void pack_along(const T* x, int64_t stride, int valid, int width, int64_t
   }
 }
 
-// V whole vectors of each of k rows. V is a constant, for compilers turn the copy of a variable length into a call of memmove.
+// V whole vectors of each of k rows. V is a constant, for compilers turn the copy of a variable length into a call of
+// memmove.
 template <typename T, int V>
 static void copy_rows(const T* x, int64_t stride, int width, int64_t k, T* panel) {
   for (int64_t p = 0; p < k; ++p) {

@@ -9,17 +9,19 @@ XL_KERNELS_BEGIN
 // `runs` runs of `lines` lines each: within a run the lines are `line_stride` bytes apart, the runs `run_stride`.
 class PrefetchWalk {
  public:
-  // A matrix in memory, `rows` rows of `count` elements, `stride` elements apart: down the rows, one line of each, then the next lines.
+  // A matrix in memory, `rows` rows of `count` elements, `stride` elements apart: down the rows, one line of each, then
+  // the next lines.
   template <typename T>
   static PrefetchWalk matrix(const T* x, int64_t stride, int64_t rows, int64_t count) {
-    return PrefetchWalk(x, stride * static_cast<int64_t>(sizeof(T)), rows, kLine, divide_up(count * static_cast<int64_t>(sizeof(T)), kLine));
+    return PrefetchWalk(x, stride * static_cast<int64_t>(sizeof(T)), rows, kLine,
+                        divide_up(count * static_cast<int64_t>(sizeof(T)), kLine));
   }
 
   // `panels` packed panels of `count` elements, `stride` elements apart: front to back.
   template <typename T>
   static PrefetchWalk packed(const T* x, int64_t stride, int64_t panels, int64_t count) {
-    return PrefetchWalk(x, kLine, divide_up(count * static_cast<int64_t>(sizeof(T)), kLine), stride * static_cast<int64_t>(sizeof(T)),
-                        panels);
+    return PrefetchWalk(x, kLine, divide_up(count * static_cast<int64_t>(sizeof(T)), kLine),
+                        stride * static_cast<int64_t>(sizeof(T)), panels);
   }
 
   PrefetchWalk() = default;
@@ -40,7 +42,10 @@ class PrefetchWalk {
 
  private:
   PrefetchWalk(const void* first, int64_t line_stride, int64_t lines, int64_t run_stride, int64_t runs)
-      : run_(static_cast<const char*>(first)), line_stride_(line_stride), lines_(lines), run_stride_(run_stride),
+      : run_(static_cast<const char*>(first)),
+        line_stride_(line_stride),
+        lines_(lines),
+        run_stride_(run_stride),
         runs_(lines > 0 ? runs : 0) {}
 
   static constexpr int64_t kLine = 64;

@@ -1,6 +1,9 @@
-// c (+)= activation(op(a) op(b) + bias) + residual, after Goto & van de Geijn, "Anatomy of high-performance matrix multiplication"
-// (2008), with one difference: a task packs the operands of its own tile, so that packed data is read from the cache of the core that
-// wrote it and a product needs no barrier. The sums of a tile stay in scratch memory until its epilogue.
+// c (+)= activation(op(a) op(b) + bias) + residual, after Goto & van de Geijn, "Anatomy of high-performance matrix
+// multiplication" (2008): packed panels, a register tile (gemm_micro_kernel.h), blocks that stay in the cache.
+//
+// A task computes a tile of c over all of the inner dimension; its sums stay in scratch memory until the epilogue.
+// Tasks pack the panels they need, into the cache of the core that reads them, unless so many tasks need the same ones
+// that packing them once for all is cheaper. While a block is multiplied the next one is prefetched.
 #include "cpu/elementwise.h"
 #include "cpu/gemm_blocking.h"
 #include "cpu/gemm_dot.h"
@@ -21,7 +24,8 @@ constexpr int64_t kSharedRows = 1024, kSharedColumns = 512;
 constexpr int64_t kSerialWork = 1 << 17;
 
 static inline int useful_threads(const Context& context, const MatrixProductParams& params) {
-  const double work = static_cast<double>(params.rows) * static_cast<double>(params.columns) * static_cast<double>(params.inner);
+  const double work =
+      static_cast<double>(params.rows) * static_cast<double>(params.columns) * static_cast<double>(params.inner);
   return work < static_cast<double>(kSerialWork) ? 1 : context.pool.threads();
 }
 
@@ -31,18 +35,17 @@ static Status multiply_few_rows(Context& context, const MatrixProductParams& par
   const T* x = static_cast<const T*>(params.a);
   const T* w = static_cast<const T*>(params.b);
   // A task streams about 128 KiB of W.
-  constexpr int64_t kMaxColumns = 256;
-  const int64_t inner = params.inner > 0 ? params.inner : 1;
-  int64_t task_columns = divide_up(131072 / static_cast<int64_t>(sizeof(T)), inner * kDotColumns) * kDotColumns;
-  task_columns = at_most(task_columns, useful_threads(context, params) > 1 ? kMaxColumns : divide_up(params.columns, kDotColumns) * kDotColumns);
+  constexpr int64_t kTaskElements = 131072 / static_cast<int64_t>(sizeof(T));
+  const int64_t fitting = useful_threads(context, params) > 1 ? kTaskElements / (params.inner + 1) : params.columns;
+  const int64_t task_columns = divide_up(at_most(fitting + 1, params.columns), kDotColumns) * kDotColumns;
   const int64_t scratch = params.rows * task_columns;
   T* tiles = context.workspace.allocate<T>(scratch * context.pool.threads());
   context.pool.parallel_for(divide_up(params.columns, task_columns), [&](int64_t task, int worker) {
     const int64_t column = task * task_columns;
     const int64_t columns = at_most(params.columns - column, task_columns);
     T* tile = tiles + worker * scratch;
-    dot_products<T>(params.rows, columns, params.inner, x, params.a_stride, w + column * params.b_stride, params.b_stride, tile,
-                    task_columns);
+    dot_products<T>(params.rows, columns, params.inner, x, params.a_stride, w + column * params.b_stride,
+                    params.b_stride, tile, task_columns);
     finish_tile<T>(epilogue, tile, task_columns, 0, params.rows, column, columns);
   });
   return ok_status();
@@ -87,16 +90,19 @@ struct Operand {
   }
 
   PrefetchWalk prefetch(int64_t first, int64_t rows, int64_t step, int64_t steps) const {
-    if (packed) return PrefetchWalk::packed(packed + first / panel * panel_stride + step * width, panel_stride, divide_up(rows, panel), steps * width);
+    if (packed)
+      return PrefetchWalk::packed(packed + first / panel * panel_stride + step * width, panel_stride,
+                                  divide_up(rows, panel), steps * width);
     if (along) return PrefetchWalk::matrix(x + first * stride + step, stride, rows, steps);
     return PrefetchWalk::matrix(x + step * stride + first, stride, steps, rows);
   }
 };
 
-// The tiles of the product of a and b; `row` and `column` are the epilogue's position of their first elements.
+// The product of a and b, tile by tile; (first_row, first_column) is the epilogue's position of its first element.
 template <typename T>
-static void multiply_tiles(Context& context, const Operand<T>& a, const Operand<T>& b, int64_t inner, int64_t inner_block, int threads,
-                           const Epilogue<T>& epilogue, int64_t first_row, int64_t first_column) {
+static void multiply_tiles(Context& context, const Operand<T>& a, const Operand<T>& b, int64_t inner,
+                           int64_t inner_block, int threads, const Epilogue<T>& epilogue, int64_t first_row,
+                           int64_t first_column) {
   const Tiles tiles = choose_tiles<T>(a.size, b.size, a.panel, !a.packed, !b.packed, threads);
   // Per worker: its own panels, where it packs, and the sums of its tile.
   const int64_t a_stride = a.packed ? a.panel_stride : Operand<T>::stride_of(inner_block, a.width);
@@ -128,32 +134,37 @@ static void multiply_tiles(Context& context, const Operand<T>& a, const Operand<
       const T* a_panels = a.packed ? a.packed + row / a.panel * a_stride + step * a.width : a_own;
       const T* b_panels = b.packed ? b.packed + column / b.panel * b_stride + step * b.width : b_own;
       PrefetchWalk next_a, next_b;
-      const int64_t next_task = next < inner ? task : task + threads;  // a guess, right as long as the workers keep pace
+      const int64_t next_task =
+          next < inner ? task : task + threads;  // a guess, right as long as the workers keep pace
       if (next_task < row_tiles * column_tiles) {
         const int64_t next_step = next < inner ? next : 0;
         const int64_t next_steps = at_most(inner - next_step, inner_block);
         const int64_t next_row = row_of(next_task), next_column = column_of(next_task);
         next_a = a.prefetch(next_row, at_most(a.size - next_row, tiles.rows), next_step, next_steps);
-        if (!b.packed) next_b = b.prefetch(next_column, at_most(b.size - next_column, tiles.columns), next_step, next_steps);
+        if (!b.packed)
+          next_b = b.prefetch(next_column, at_most(b.size - next_column, tiles.columns), next_step, next_steps);
       }
       for (int64_t j = 0; j < column_panels; ++j) {
         const int64_t tile_column = j * b.panel;
         const int64_t tile_columns = at_most(columns - tile_column, b.panel);
         const T* b_panel = b_panels + j * b_stride;
-        const TileKernel<T> multiply = select_tile_kernel<T>(a.panel, static_cast<int>(divide_up(tile_columns, kLanes<T>)));
+        const TileKernel<T> multiply =
+            select_tile_kernel<T>(a.panel, static_cast<int>(divide_up(tile_columns, kLanes<T>)));
         if (b.packed && j + 1 < column_panels) next_b = PrefetchWalk::packed(b_panel + b_stride, 0, 1, steps * b.width);
         for (int64_t i = 0; i < row_panels; ++i) {
           T* tile = sums + i * a.panel * tiles.columns + tile_column;
           const int64_t tile_row = i * a.panel;
           const int64_t tile_rows = at_most(rows - tile_row, a.panel);
-          if (next == inner) prefetch_tile(epilogue, first_row + row + tile_row, tile_rows, first_column + column + tile_column, tile_columns);
+          if (next == inner)
+            prefetch_tile(epilogue, first_row + row + tile_row, tile_rows, first_column + column + tile_column,
+                          tile_columns);
           const PrefetchLines lines = !next_b.done()   ? next_b.take(steps / prefetch_steps)
                                       : !next_a.done() ? next_a.take(steps / prefetch_steps)
                                                        : PrefetchLines{reinterpret_cast<const char*>(b_panel), 0};
           multiply(steps, a_panels + i * a_stride, a.width, b_panel, tile, tiles.columns, step > 0, lines);
           if (next == inner) {
-            finish_tile<T>(epilogue, tile, tiles.columns, first_row + row + tile_row, tile_rows, first_column + column + tile_column,
-                           tile_columns);
+            finish_tile<T>(epilogue, tile, tiles.columns, first_row + row + tile_row, tile_rows,
+                           first_column + column + tile_column, tile_columns);
           }
         }
       }
@@ -184,19 +195,33 @@ static Status multiply(Context& context, const MatrixProductParams& params) {
   const int threads = useful_threads(context, params);
   const Panels panels = choose_panels<T>(rows, inner, params.packed_b != 0);
   constexpr int panel_columns = kTileColumns<T>;
-  const Operand<T> a = {static_cast<const T*>(params.a), params.a_stride, !params.transpose_a, rows,
-                        panels.rows, panels.width, nullptr, Operand<T>::stride_of(inner, panels.width)};
-  Operand<T> b = {static_cast<const T*>(params.b), params.b_stride, params.transpose_b != 0, columns,
-                  panel_columns, panel_columns, nullptr, inner * panel_columns};
+  const Operand<T> a = {static_cast<const T*>(params.a),
+                        params.a_stride,
+                        !params.transpose_a,
+                        rows,
+                        panels.rows,
+                        panels.width,
+                        nullptr,
+                        Operand<T>::stride_of(inner, panels.width)};
+  Operand<T> b = {static_cast<const T*>(params.b),
+                  params.b_stride,
+                  params.transpose_b != 0,
+                  columns,
+                  panel_columns,
+                  panel_columns,
+                  nullptr,
+                  inner * panel_columns};
   if (params.packed_b) b.packed = b.x;
 
-  // Where many tiles would pack the same panels these are packed once before, as many at a time as scratch memory is granted.
+  // Where many tiles would pack the same panels these are packed once before, as many at a time as scratch memory is
+  // granted.
   const bool share_a = columns >= kSharedColumns, share_b = !b.packed && rows >= kSharedRows;
   const int64_t limit = kSharedBytes / static_cast<int64_t>(sizeof(T));
   const int64_t row_chunk = share_a ? chunk_of(rows, panels.rows, limit / a.panel_stride) : rows;
   const int64_t column_chunk = share_b ? chunk_of(columns, panel_columns, limit / b.panel_stride) : columns;
   T* packed_a = share_a ? context.workspace.allocate<T>(divide_up(row_chunk, panels.rows) * a.panel_stride) : nullptr;
-  T* packed_b = share_b ? context.workspace.allocate<T>(divide_up(column_chunk, panel_columns) * b.panel_stride) : nullptr;
+  T* packed_b =
+      share_b ? context.workspace.allocate<T>(divide_up(column_chunk, panel_columns) * b.panel_stride) : nullptr;
   for (int64_t column = 0; column < columns; column += column_chunk) {
     Operand<T> b_part = b;
     if (share_b) {
@@ -229,8 +254,14 @@ static Status run_matrix_product(Context& context, const MatrixProductParams& pa
 template <typename T>
 static Status run_pack_matrix(Context& context, const PackMatrixParams& params) {
   constexpr int panel_columns = kTileColumns<T>;
-  const Operand<T> b = {static_cast<const T*>(params.b), params.b_stride, params.transpose_b != 0, params.columns,
-                        panel_columns, panel_columns, nullptr, params.inner * panel_columns};
+  const Operand<T> b = {static_cast<const T*>(params.b),
+                        params.b_stride,
+                        params.transpose_b != 0,
+                        params.columns,
+                        panel_columns,
+                        panel_columns,
+                        nullptr,
+                        params.inner * panel_columns};
   pack_operand(context, b, params.inner, static_cast<T*>(params.packed));
   return ok_status();
 }

@@ -51,7 +51,9 @@ static inline Vec<T> broadcast(T value) {
 // All bits of the first `count` lanes of 4 or 8 bytes.
 template <int lane_bytes>
 static inline __m256i first_lanes(int count) {
-  if constexpr (lane_bytes == 4) return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  if constexpr (lane_bytes == 4) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
   return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
 }
 #endif
@@ -61,8 +63,12 @@ static inline __m256i first_lanes(int count) {
 template <typename T>
 static inline Vec<T> load_partial(const T* address, int count) {
 #if defined(__AVX512F__)
-  if constexpr (sizeof(T) == 4) return reinterpret_cast<Vec<T>>(_mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << count) - 1), address));
-  if constexpr (sizeof(T) == 8) return reinterpret_cast<Vec<T>>(_mm512_maskz_loadu_epi64(static_cast<__mmask8>((1u << count) - 1), address));
+  if constexpr (sizeof(T) == 4) {
+    return reinterpret_cast<Vec<T>>(_mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << count) - 1), address));
+  }
+  if constexpr (sizeof(T) == 8) {
+    return reinterpret_cast<Vec<T>>(_mm512_maskz_loadu_epi64(static_cast<__mmask8>((1u << count) - 1), address));
+  }
 #elif defined(__AVX2__)
   if constexpr (sizeof(T) == 4) {
     return reinterpret_cast<Vec<T>>(_mm256_maskload_epi32(reinterpret_cast<const int*>(address), first_lanes<4>(count)));

@@ -27,7 +27,9 @@ export function findPython(given: string | undefined): { python: string } | { re
   const candidates = [given ?? process.env.XLFORMERS_PYTHON ?? [], 'python3'].flat();
   for (const python of candidates) {
     if (python.includes('/') && !existsSync(python)) continue;
-    const probe = spawnSync(python, ['-c', 'import torch, transformers.models.deprecated.transfo_xl'], { timeout: 120_000 });
+    const probe = spawnSync(python, ['-c', 'import torch, transformers.models.deprecated.transfo_xl'], {
+      timeout: 120_000,
+    });
     if (probe.status === 0) return { python };
   }
   return { reason: 'no Python with torch and transformers 4.57 was found; name one with --python or XLFORMERS_PYTHON' };

@@ -26,11 +26,17 @@ const classes: Record<string, { fromPretrained(directory: string, options: objec
 const camel = (name: string) => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
 /** |actual - expected| <= tolerance * (1 + |expected|) for every element. */
-function expectAgreement(name: string, actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+function expectAgreement(
+  name: string,
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+): void {
   expect(actual.length).toBe(expected.length);
   for (let index = 0; index < expected.length; index += 1) {
     const [a, e] = [actual[index]!, expected[index]!];
-    if (!(Math.abs(a - e) <= tolerance * (1 + Math.abs(e)))) throw new Error(`${name}[${index}]: got ${a}, expected ${e}`);
+    if (!(Math.abs(a - e) <= tolerance * (1 + Math.abs(e))))
+      throw new Error(`${name}[${index}]: got ${a}, expected ${e}`);
   }
 }
 
@@ -44,57 +50,61 @@ function inputTensor(name: string, { shape, values }: GoldenTensor, model: AnyMo
 }
 
 describe.each(readdirSync(fixturePath('hf')).filter((name) => name.startsWith('txl-')))('%s', (name) => {
-  test.each(['float32', 'float64'] as const)('agrees with Hugging Face in %s: outputs, losses, gradients', async (dtype) => {
-    const folder = fixturePath('hf', name);
-    const { class: className, calls, gradients } = readJson<Case>(folder, 'case.json');
-    const golden = await readGolden(folder);
-    const model = await classes[className]!.fromPretrained(folder, { device: 'cpu', dtype });
-    const at = (key: string) => golden.get(key)!;
-    let mems: Memory | undefined;
-    for (const [index, call] of calls.entries()) {
-      const inputs: Record<string, unknown> = {};
-      for (const input of call.inputs) inputs[camel(input)] = inputTensor(input, at(`in.${index}.${input}`), model, dtype);
-      for (const [flag, value] of Object.entries(call.flags)) inputs[camel(flag)] = value;
-      if (call.memsFromPreviousCall) inputs.mems = mems;
-      const out = (model.forward as (given: object) => Record<string, unknown>)(inputs);
-      const layers = (out.mems as Memory | null)?.layers ?? [];
-      for (const output of call.outputs) {
-        const [field, position] = output.split('.') as [string, string | undefined];
-        const value = field === 'mems' ? layers : out[camel(field)];
-        const tensor = (position === undefined ? value : (value as Tensor[])[Number(position)]) as Tensor;
-        const expected = at(`out.${index}.${output}`);
-        const actual = await tensor.data();
-        if (field === 'losses') {
-          // Hugging Face groups losses by cluster, this package keeps the order of positions: the same set of numbers.
-          const sorted = (list: ArrayLike<number>) => Float64Array.from(list).sort();
-          expectAgreement(output, sorted(actual), sorted(expected.values), 1e-4);
-          expect(tensor.shape).toEqual(expected.shape);
-          continue;
+  test.each(['float32', 'float64'] as const)(
+    'agrees with Hugging Face in %s: outputs, losses, gradients',
+    async (dtype) => {
+      const folder = fixturePath('hf', name);
+      const { class: className, calls, gradients } = readJson<Case>(folder, 'case.json');
+      const golden = await readGolden(folder);
+      const model = await classes[className]!.fromPretrained(folder, { device: 'cpu', dtype });
+      const at = (key: string) => golden.get(key)!;
+      let mems: Memory | undefined;
+      for (const [index, call] of calls.entries()) {
+        const inputs: Record<string, unknown> = {};
+        for (const input of call.inputs)
+          inputs[camel(input)] = inputTensor(input, at(`in.${index}.${input}`), model, dtype);
+        for (const [flag, value] of Object.entries(call.flags)) inputs[camel(flag)] = value;
+        if (call.memsFromPreviousCall) inputs.mems = mems;
+        const out = (model.forward as unknown as (given: object) => Record<string, unknown>)(inputs);
+        const layers = (out.mems as Memory | null)?.layers ?? [];
+        for (const output of call.outputs) {
+          const [field, position] = output.split('.') as [string, string | undefined];
+          const value = field === 'mems' ? layers : out[camel(field)];
+          const tensor = (position === undefined ? value : (value as Tensor[])[Number(position)]) as Tensor;
+          const expected = at(`out.${index}.${output}`);
+          const actual = await tensor.data();
+          if (field === 'losses') {
+            // Hugging Face groups losses by cluster, this package keeps the order of positions: the same set of numbers.
+            const sorted = (list: ArrayLike<number>) => Float64Array.from(list).sort();
+            expectAgreement(output, sorted(actual), sorted(expected.values), 1e-4);
+            expect(tensor.shape).toEqual(expected.shape);
+            continue;
+          }
+          expect([output, ...tensor.shape]).toEqual([output, ...expected.shape]);
+          expectAgreement(`call ${index} ${output}`, actual, expected.values, field === 'loss' ? 1e-5 : 1e-4);
         }
-        expect([output, ...tensor.shape]).toEqual([output, ...expected.shape]);
-        expectAgreement(`call ${index} ${output}`, actual, expected.values, field === 'loss' ? 1e-5 : 1e-4);
+        mems = (out.mems as Memory | null) ?? undefined;
+        if (gradients && index === calls.length - 1) (out.loss as Tensor).backward();
       }
-      mems = (out.mems as Memory | null) ?? undefined;
-      if (gradients && index === calls.length - 1) (out.loss as Tensor).backward();
-    }
-    if (gradients) {
-      const names = [...golden.keys()].filter((key) => key.startsWith('grad.')).map((key) => key.slice(5));
-      expect(names.length).toBeGreaterThan(10);
-      for (const parameter of names) {
-        const { grad } = model.parameters().get(parameter) ?? {};
-        if (!grad) throw new Error(`no gradient for ${parameter}`);
-        const expected = at(`grad.${parameter}`).values;
-        const largest = Array.from(expected).reduce((top, value) => Math.max(top, Math.abs(value)), 0);
-        const actual = await grad.data();
-        for (let index = 0; index < expected.length; index += 1) {
-          const difference = Math.abs(actual[index]! - expected[index]!);
-          if (!(difference <= 1e-3 * largest)) {
-            throw new Error(`gradient of ${parameter}[${index}]: got ${actual[index]}, expected ${expected[index]}`);
+      if (gradients) {
+        const names = [...golden.keys()].filter((key) => key.startsWith('grad.')).map((key) => key.slice(5));
+        expect(names.length).toBeGreaterThan(10);
+        for (const parameter of names) {
+          const { grad } = model.parameters().get(parameter) ?? {};
+          if (!grad) throw new Error(`no gradient for ${parameter}`);
+          const expected = at(`grad.${parameter}`).values;
+          const largest = Array.from(expected).reduce((top, value) => Math.max(top, Math.abs(value)), 0);
+          const actual = await grad.data();
+          for (let index = 0; index < expected.length; index += 1) {
+            const difference = Math.abs(actual[index]! - expected[index]!);
+            if (!(difference <= 1e-3 * largest)) {
+              throw new Error(`gradient of ${parameter}[${index}]: got ${actual[index]}, expected ${expected[index]}`);
+            }
           }
         }
+        expect(new Set(model.parameters().keys())).toEqual(new Set(names));
       }
-      expect(new Set(model.parameters().keys())).toEqual(new Set(names));
-    }
-    scope(() => model.dispose());
-  });
+      scope(() => model.dispose());
+    },
+  );
 });

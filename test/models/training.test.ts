@@ -27,10 +27,15 @@ test('training follows PyTorch: losses, gradient norms and final weights of trai
     [`in.${step}.${what}`, `batch.${step}.${what}`, `${what}.${step}`].find((name) => golden.has(name));
   let mems: Memory | undefined;
   for (const [index, rate] of learningRates.entries()) {
-    const ids = golden.get(key(index, 'input_ids') ?? '') ?? (() => { throw new Error([...golden.keys()].slice(0, 20).join()); })();
+    const ids =
+      golden.get(key(index, 'input_ids') ?? '') ??
+      (() => {
+        throw new Error([...golden.keys()].slice(0, 20).join());
+      })();
     const labels = golden.get(key(index, 'labels') ?? '') ?? ids;
     optimizer.zeroGrad();
-    const tensor = ({ shape, values }: typeof ids) => Tensor.from(Array.from(values), shape, { device: 'cpu', dtype: 'int32' });
+    const tensor = ({ shape, values }: typeof ids) =>
+      Tensor.from(Array.from(values), shape, { device: 'cpu', dtype: 'int32' });
     const { loss, next } = scope(() => {
       const out = model.forward({ inputIds: tensor(ids), labels: tensor(labels), mems });
       out.loss!.backward();
@@ -56,7 +61,8 @@ test('training follows PyTorch: losses, gradient norms and final weights of trai
     const expected = golden.get(name)!.values;
     const actual = await parameter.data();
     // Twelve steps of at most 2e-3: where a gradient is near zero, Adam's direction is sensitive to rounding.
-    for (let index = 0; index < expected.length; index += 1) expect(Math.abs(actual[index]! - expected[index]!)).toBeLessThan(2e-3);
+    for (let index = 0; index < expected.length; index += 1)
+      expect(Math.abs(actual[index]! - expected[index]!)).toBeLessThan(2e-3);
   }
   await file.close();
   expect(compared).toBeGreaterThan(10);

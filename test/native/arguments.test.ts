@@ -15,7 +15,7 @@ const signed = new Set(['firstDistance', 'bandUpper', 'bandLower']);
 /** Integers that no buffer size limits. */
 const free = new Set(['seed', 'offset', 'step', 'clamp', 'period', 'bandUpper', 'bandLower', 'bandSegment', 'firstDistance']);
 
-const notNumbers = ['5', 5n, null, undefined, {}, [], [5], Symbol('5'), { valueOf: () => 5 }, true, () => 5];
+const notNumbers: unknown[] = ['5', 5n, null, undefined, {}, [], [5], Symbol('5'), { valueOf: () => 5 }, true, () => 5];
 
 function leaves(options: Options, type: string): [string, Path][] {
   return leafPaths(options)

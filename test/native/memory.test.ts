@@ -14,7 +14,7 @@ describe('allocate', () => {
     expect(codeOf(() => native.allocate(device, bytes))).toBe('ERR_ARG_RANGE');
   });
 
-  test.each(['5', 5n, null, undefined, {}, [], Symbol('5'), { valueOf: () => 5 }])('refuses %p', (bytes) => {
+  test.each(['5', 5n, null, undefined, {}, [], Symbol('5'), { valueOf: () => 5 }] as unknown[])('refuses %p', (bytes) => {
     expect(codeOf(() => native.allocate(device, bytes as number))).toBe('ERR_ARG_TYPE');
   });
 
@@ -46,16 +46,18 @@ describe('memory', () => {
     native.release(second);
   });
 
-  test('tells the garbage collector of memory that handles hold', () => {
+  test('forgotten buffers are collected because the collector knows of their memory', async () => {
     const device = native.openDevice('cpu', 0);
-    const { external } = process.memoryUsage();
-    const buffer = native.allocate(device, 8 << 20);
-    expect(process.memoryUsage().external - external).toBeGreaterThan(7 << 20);
-    const view = native.view(buffer, 0, 4 << 20);
-    native.release(buffer);
-    expect(process.memoryUsage().external - external).toBeGreaterThan(7 << 20);
-    native.release(view);
-    expect(process.memoryUsage().external - external).toBeLessThan(1 << 20);
+    const before = native.memory(device).liveBytes;
+    const [bytes, count] = [16 << 20, 400];
+    let highest = 0;
+    for (let index = 0; index < count; index += 1) {
+      native.allocate(device, bytes);
+      highest = Math.max(highest, native.memory(device).liveBytes - before);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    // Each handle is a few bytes of JavaScript: only the reported memory makes the collector run.
+    expect(highest).toBeLessThan((count / 2) * bytes);
   });
 
   test('an error that releaseCached() met on its way still rejects the next read', async () => {
@@ -66,7 +68,7 @@ describe('memory', () => {
     native.embedding({ ...kind, scale: 1, ids, table, out });
     native.release(native.allocate(device, 64));
     native.releaseCached(device);
-    await expect(native.fence(device)).rejects.toMatchObject({ code: 'ERR_ARG_RANGE' });
+    await expect(native.fence(device)).rejects.toMatchObject({ code: 'ERR_TOKEN_ID' });
     await native.fence(device);
   });
 });

@@ -45,7 +45,12 @@ describe('embedding', () => {
 describe('sinusoidPositions', () => {
   test('is [sin | cos] of clipped distances, ascending', async () => {
     const device = resolveDevice('cpu');
-    for (const [count, columns, firstDistance, clamp] of [[1, 2, 0, 0], [17, 6, -5, 0], [40, 82, 0, 11], [9, 4, -8, 3]] as const) {
+    for (const [count, columns, firstDistance, clamp] of [
+      [1, 2, 0, 0],
+      [17, 6, -5, 0],
+      [40, 82, 0, 11],
+      [9, 4, -8, 3],
+    ] as const) {
       const expected = Array.from({ length: count }, (_, p) => {
         const distance = firstDistance + p;
         const t = clamp > 0 ? Math.max(-clamp, Math.min(clamp, distance)) : distance;
@@ -70,7 +75,8 @@ describe('memoryUpdate', () => {
       const expected: number[] = [];
       for (let b = 0; b < batch; b += 1) {
         const rows: number[][] = [];
-        for (let r = 0; r < oldLength; r += 1) rows.push([...old.slice((b * oldLength + r) * count, (b * oldLength + r + 1) * count)]);
+        for (let r = 0; r < oldLength; r += 1)
+          rows.push([...old.slice((b * oldLength + r) * count, (b * oldLength + r + 1) * count)]);
         for (let r = 0; r < currentLength; r += 1) {
           const start = (b * currentLength + r) * width + first;
           rows.push([...current.slice(start, start + count)]);
@@ -100,7 +106,9 @@ describe('shape operators', () => {
     const data = await permuted.data();
     const at = (i: number, j: number, k: number, l: number) => ((i * 3 + j) * 4 + k) * 5 + l;
     let index = 0;
-    for (let c = 0; c < 4; c += 1) for (let a = 0; a < 2; a += 1) for (let d = 0; d < 5; d += 1) for (let b = 0; b < 3; b += 1) expect(data[index++]).toBe(at(a, b, c, d));
+    for (let c = 0; c < 4; c += 1)
+      for (let a = 0; a < 2; a += 1)
+        for (let d = 0; d < 5; d += 1) for (let b = 0; b < 3; b += 1) expect(data[index++]).toBe(at(a, b, c, d));
     for (const axis of [0, 1, 2, 3]) {
       await checkGradients(random, ([x]) => slice(x!, axis, 1, 2), [operand(random, shape)]);
     }

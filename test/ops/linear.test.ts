@@ -5,7 +5,14 @@ import { activationReference } from '../support/activations';
 
 const random = new TestRandom(2);
 
-function reference(x: ArrayLike<number>, w: ArrayLike<number>, bias: ArrayLike<number> | null, rows: number, inner: number, columns: number): Float64Array {
+function reference(
+  x: ArrayLike<number>,
+  w: ArrayLike<number>,
+  bias: ArrayLike<number> | null,
+  rows: number,
+  inner: number,
+  columns: number,
+): Float64Array {
   const out = new Float64Array(rows * columns);
   for (let n = 0; n < rows; n += 1) {
     for (let o = 0; o < columns; o += 1) {
@@ -20,12 +27,18 @@ function reference(x: ArrayLike<number>, w: ArrayLike<number>, bias: ArrayLike<n
 describe('linear', () => {
   test('equals the sum of products over odd sizes, with bias and every activation, packed or not', async () => {
     const activations: Activation[] = ['none', 'relu', 'gelu', 'geluTanh', 'silu', 'tanh'];
-    const shapes = Array.from({ length: 40 }, () => [random.pick([...oddSizes, 130, 257]), random.pick([...oddSizes, 300, 410]), random.pick([...oddSizes, 204, 515])]);
+    const shapes = Array.from({ length: 40 }, () => [
+      random.pick([...oddSizes, 130, 257]),
+      random.pick([...oddSizes, 300, 410]),
+      random.pick([...oddSizes, 204, 515]),
+    ]);
     for (const [rows, inner, columns] of shapes as [number, number, number][]) {
       const [x, w, b] = [random.normals(rows * inner), random.normals(columns * inner), random.normals(columns)];
       const kind = random.pick(activations);
       const withBias = random.uniform() < 0.7;
-      const expected = reference(x, w, withBias ? b : null, rows, inner, columns).map((value) => activationReference(kind, value));
+      const expected = reference(x, w, withBias ? b : null, rows, inner, columns).map((value) =>
+        activationReference(kind, value),
+      );
       for (const dtype of ['float64', 'float32'] as const) {
         const weight = tensor(w, [columns, inner], dtype);
         const packed = packWeight(weight);
@@ -35,7 +48,12 @@ describe('linear', () => {
             activation: kind,
             packed: use,
           });
-          expectClose(await out.data(), expected, 8 * (inner + 4) * epsilon[dtype], `${kind} ${rows}x${inner}x${columns} ${dtype}`);
+          expectClose(
+            await out.data(),
+            expected,
+            8 * (inner + 4) * epsilon[dtype],
+            `${kind} ${rows}x${inner}x${columns} ${dtype}`,
+          );
         }
         packed?.dispose();
       }
@@ -51,32 +69,38 @@ describe('linear', () => {
 
   test('gradients agree with finite differences', async () => {
     for (const kind of ['none', 'relu', 'gelu', 'geluTanh', 'silu', 'tanh'] as const) {
-      for (const [rows, inner, columns] of [[1, 1, 1], [3, 5, 7], [17, 33, 9]] as const) {
+      for (const [rows, inner, columns] of [
+        [1, 1, 1],
+        [3, 5, 7],
+        [17, 33, 9],
+      ] as const) {
         const operands = [[rows, inner], [columns, inner], [columns]].map((shape) => operand(random, shape));
         await checkGradients(random, ([x, w, b]) => linear(x!, w!, { bias: b!, activation: kind }), operands);
       }
     }
-    await checkGradients(
-      random,
-      ([x, w]) => linear(x!, w!, { rows: { first: 2, count: 3 } }),
-      [operand(random, [4, 6]), operand(random, [7, 6])],
-    );
+    await checkGradients(random, ([x, w]) => linear(x!, w!, { rows: { first: 2, count: 3 } }), [
+      operand(random, [4, 6]),
+      operand(random, [7, 6]),
+    ]);
   });
 
   test('a weight used twice gets the sum of both gradients', async () => {
-    await checkGradients(
-      random,
-      ([x, w]) => scope(() => linear(linear(x!, w!), w!)),
-      [operand(random, [3, 4]), operand(random, [4, 4])],
-    );
+    await checkGradients(random, ([x, w]) => scope(() => linear(linear(x!, w!), w!)), [
+      operand(random, [3, 4]),
+      operand(random, [4, 4]),
+    ]);
   });
 
   test('wrong shapes and dtypes are refused by name', () => {
     const x = tensor(new Float64Array(6), [2, 3]);
-    expect(() => linear(x, tensor(new Float64Array(8), [2, 4]))).toThrow(/weight: got shape \[2, 4\], expected \[\*, 3\]/);
+    expect(() => linear(x, tensor(new Float64Array(8), [2, 4]))).toThrow(
+      /weight: got shape \[2, 4\], expected \[\*, 3\]/,
+    );
     expect(() => linear(x, tensor(new Float64Array(6), [2, 3], 'float32'))).toThrow(/weight: got dtype float32/);
     expect(() => linear(x, tensor(new Float64Array(6), [2, 3]), { bias: tensor([1], [1]) })).toThrow(/bias/);
-    expect(() => linear(x, tensor(new Float64Array(6), [2, 3]), { rows: { first: 1, count: 2 } })).toThrow(/rows.count/);
+    expect(() => linear(x, tensor(new Float64Array(6), [2, 3]), { rows: { first: 1, count: 2 } })).toThrow(
+      /rows.count/,
+    );
     expect(() => noGrad(() => linear({} as never, x))).toThrow(/x: got/);
   });
 

@@ -9,7 +9,16 @@ import {
   type Tensor,
 } from '../../lib';
 import { TestRandom } from '../support/random';
-import { checkGradients, epsilon, expectClose, ids, operand, oddSizes, tensor, type Operand } from '../support/operators';
+import {
+  checkGradients,
+  epsilon,
+  expectClose,
+  ids,
+  operand,
+  oddSizes,
+  tensor,
+  type Operand,
+} from '../support/operators';
 
 const random = new TestRandom(5);
 
@@ -24,12 +33,18 @@ describe('softmaxCrossEntropy', () => {
     for (const columns of [...oddSizes, 1000]) {
       const rows = random.integer(1, 40);
       const logits = random.normals(rows * columns, 5);
-      const labels = Int32Array.from({ length: rows }, () => (random.uniform() < 0.2 ? -100 : random.integer(0, columns - 1)));
+      const labels = Int32Array.from({ length: rows }, () =>
+        random.uniform() < 0.2 ? -100 : random.integer(0, columns - 1),
+      );
       const expected = [...labels].map((label, row) =>
         label === -100 ? 0 : -(logSoftmax([...logits.slice(row * columns, (row + 1) * columns)])[label] as number),
       );
       for (const dtype of ['float64', 'float32'] as const) {
-        expectClose(await softmaxCrossEntropy(tensor(logits, [rows, columns], dtype), ids(labels)).data(), expected, 30 * epsilon[dtype]);
+        expectClose(
+          await softmaxCrossEntropy(tensor(logits, [rows, columns], dtype), ids(labels)).data(),
+          expected,
+          30 * epsilon[dtype],
+        );
       }
     }
   });
@@ -38,7 +53,9 @@ describe('softmaxCrossEntropy', () => {
     const labels = ids([0, 4, -100, 2]);
     await checkGradients(random, ([x]) => softmaxCrossEntropy(x!, labels), [operand(random, [4, 5], 2)], 20);
     for (const bad of [5, -1, -101]) {
-      await expect(softmaxCrossEntropy(tensor(new Float64Array(5), [1, 5]), ids([bad])).data()).rejects.toThrow(new RegExp(`${bad}`));
+      await expect(softmaxCrossEntropy(tensor(new Float64Array(5), [1, 5]), ids([bad])).data()).rejects.toThrow(
+        new RegExp(`${bad}`),
+      );
     }
   });
 });
@@ -70,7 +87,10 @@ function shapesOf({ cutoffs, vocabulary, dModel, widths, projected }: AdaptiveCa
   return cutoffs.length > 0 ? [...shapes, [cutoffs.length, widths[0]!], [cutoffs.length]] : shapes;
 }
 
-function build(tensors: readonly Tensor[], { cutoffs, vocabulary, projected, reversed }: AdaptiveCase): AdaptiveSoftmaxOperands {
+function build(
+  tensors: readonly Tensor[],
+  { cutoffs, vocabulary, projected, reversed }: AdaptiveCase,
+): AdaptiveSoftmaxOperands {
   const rest = [...tensors];
   const ends = [...cutoffs, vocabulary];
   const clusters = ends.map((end, c) => {
@@ -97,12 +117,17 @@ function adaptiveReference(hidden: readonly number[], values: readonly Operand[]
   const project = (c: number) => {
     const { projection, width } = clusters[c]!;
     if (!projection) return [...hidden];
-    return Array.from({ length: width }, (_, k) => hidden.reduce((sum, value, d) => sum + value * projection[d * width + k]!, 0));
+    return Array.from({ length: width }, (_, k) =>
+      hidden.reduce((sum, value, d) => sum + value * projection[d * width + k]!, 0),
+    );
   };
   const logits = (weight: number[], bias: number[], x: number[]) =>
     bias.map((b, o) => x.reduce((sum, value, k) => sum + value * weight[o * x.length + k]!, b));
   const head = project(0);
-  const headLog = logSoftmax([...logits(clusters[0]!.weight, clusters[0]!.bias, head), ...logits(clusterWeight, clusterBias, head)]);
+  const headLog = logSoftmax([
+    ...logits(clusters[0]!.weight, clusters[0]!.bias, head),
+    ...logits(clusterWeight, clusterBias, head),
+  ]);
   const out = headLog.slice(0, clusters[0]!.size);
   for (let c = 1; c < clusters.length; c += 1) {
     const column = clusters[0]!.size + (reversed ? clusters.length - 1 - c : c - 1);
@@ -114,27 +139,42 @@ function adaptiveReference(hidden: readonly number[], values: readonly Operand[]
 }
 
 describe('adaptive softmax', () => {
-  test.each(adaptiveCases.map((problem) => [JSON.stringify(problem), problem] as const))('equals its definition: %s', async (_, problem) => {
-    const rows = 13;
-    const { vocabulary, dModel } = problem;
-    const values = shapesOf(problem).map((shape) => operand(random, shape));
-    const hidden = random.normals(rows * dModel);
-    const labels = Int32Array.from({ length: rows }, (__, row) => (row === 3 ? -100 : random.integer(0, vocabulary - 1)));
-    const table = Array.from({ length: rows }, (__, row) => adaptiveReference([...hidden.slice(row * dModel, (row + 1) * dModel)], values, problem));
-    const losses = table.map((line, row) => (labels[row] === -100 ? 0 : -line[labels[row]!]!));
-    for (const dtype of ['float64', 'float32'] as const) {
-      const operands = build(values.map(({ values: array, shape }) => tensor(array, shape, dtype)), problem);
-      const h = tensor(hidden, [rows, dModel], dtype);
-      expectClose(await adaptiveSoftmaxLoss(h, ids(labels), operands).data(), losses, 100 * epsilon[dtype], 'loss');
-      expectClose(await adaptiveLogSoftmax(h, operands).data(), table.flat(), 100 * epsilon[dtype], 'log-probabilities');
-    }
-    await checkGradients(
-      random,
-      ([h, ...tensors]) => adaptiveSoftmaxLoss(h!, ids(labels), build(tensors, problem)),
-      [{ shape: [rows, dModel], values: hidden }, ...values],
-      5,
-    );
-  });
+  test.each(adaptiveCases.map((problem) => [JSON.stringify(problem), problem] as const))(
+    'equals its definition: %s',
+    async (_, problem) => {
+      const rows = 13;
+      const { vocabulary, dModel } = problem;
+      const values = shapesOf(problem).map((shape) => operand(random, shape));
+      const hidden = random.normals(rows * dModel);
+      const labels = Int32Array.from({ length: rows }, (__, row) =>
+        row === 3 ? -100 : random.integer(0, vocabulary - 1),
+      );
+      const table = Array.from({ length: rows }, (__, row) =>
+        adaptiveReference([...hidden.slice(row * dModel, (row + 1) * dModel)], values, problem),
+      );
+      const losses = table.map((line, row) => (labels[row] === -100 ? 0 : -line[labels[row]!]!));
+      for (const dtype of ['float64', 'float32'] as const) {
+        const operands = build(
+          values.map(({ values: array, shape }) => tensor(array, shape, dtype)),
+          problem,
+        );
+        const h = tensor(hidden, [rows, dModel], dtype);
+        expectClose(await adaptiveSoftmaxLoss(h, ids(labels), operands).data(), losses, 100 * epsilon[dtype], 'loss');
+        expectClose(
+          await adaptiveLogSoftmax(h, operands).data(),
+          table.flat(),
+          100 * epsilon[dtype],
+          'log-probabilities',
+        );
+      }
+      await checkGradients(
+        random,
+        ([h, ...tensors]) => adaptiveSoftmaxLoss(h!, ids(labels), build(tensors, problem)),
+        [{ shape: [rows, dModel], values: hidden }, ...values],
+        5,
+      );
+    },
+  );
 
   test('a projection shared by clusters gets the sum of their gradients', async () => {
     const labels = ids([0, 5, 3, 6, 1]);
@@ -143,8 +183,22 @@ describe('adaptive softmax', () => {
       ([h, projection, weight, bias, clusterWeight, clusterBias]) =>
         adaptiveSoftmaxLoss(h!, labels, {
           clusters: [
-            { firstId: 0, size: 4, weight: weight!, bias: bias!, weightRows: { first: 0, count: 4 }, projection: projection! },
-            { firstId: 4, size: 3, weight: weight!, bias: bias!, weightRows: { first: 4, count: 3 }, projection: projection! },
+            {
+              firstId: 0,
+              size: 4,
+              weight: weight!,
+              bias: bias!,
+              weightRows: { first: 0, count: 4 },
+              projection: projection!,
+            },
+            {
+              firstId: 4,
+              size: 3,
+              weight: weight!,
+              bias: bias!,
+              weightRows: { first: 4, count: 3 },
+              projection: projection!,
+            },
           ],
           clusterWeight: clusterWeight!,
           clusterBias: clusterBias!,
@@ -155,7 +209,14 @@ describe('adaptive softmax', () => {
   });
 
   test('labels outside the vocabulary reject the read', async () => {
-    const operands = build([tensor(new Float64Array(12), [4, 3]), tensor(new Float64Array(4), [4])], { cutoffs: [], vocabulary: 4, dModel: 3, widths: [3], projected: false, reversed: false });
+    const operands = build([tensor(new Float64Array(12), [4, 3]), tensor(new Float64Array(4), [4])], {
+      cutoffs: [],
+      vocabulary: 4,
+      dModel: 3,
+      widths: [3],
+      projected: false,
+      reversed: false,
+    });
     await expect(adaptiveSoftmaxLoss(tensor([1, 2, 3], [1, 3]), ids([4]), operands).data()).rejects.toThrow(/4/);
   });
 });
@@ -165,7 +226,11 @@ describe('element losses and means', () => {
     const x = [...random.normals(50, 4), 40, -40, 0];
     const target = x.map(() => random.uniform());
     const [a, b] = [tensor(x, [x.length]), tensor(target, [x.length])];
-    expectClose(await squaredError(a, b).data(), x.map((value, i) => (value - target[i]!) ** 2), 1e-14);
+    expectClose(
+      await squaredError(a, b).data(),
+      x.map((value, i) => (value - target[i]!) ** 2),
+      1e-14,
+    );
     const bce = x.map((value, i) => Math.max(value, 0) - value * target[i]! + Math.log1p(Math.exp(-Math.abs(value))));
     expectClose(await binaryCrossEntropy(a, b).data(), bce, 1e-13);
     for (const loss of [squaredError, binaryCrossEntropy]) {

@@ -56,7 +56,16 @@ describe('adam', () => {
     const gradient = tensor([1, Infinity], [2]);
     const [firstMoment, secondMoment] = [tensor([0, 0], [2]), tensor([0, 0], [2])];
     const clip = globalNorm([gradient], 1);
-    adam({ tensors: [{ parameter, gradient, firstMoment, secondMoment, weightDecay: 0 }], learningRate: 1, beta1: 0.9, beta2: 0.9, epsilon: 1e-8, step: 1, decoupled: false, clip });
+    adam({
+      tensors: [{ parameter, gradient, firstMoment, secondMoment, weightDecay: 0 }],
+      learningRate: 1,
+      beta1: 0.9,
+      beta2: 0.9,
+      epsilon: 1e-8,
+      step: 1,
+      decoupled: false,
+      clip,
+    });
     expect([...(await parameter.data())]).toEqual([1, 2]);
     expect([...(await firstMoment.data())]).toEqual([0, 0]);
   });
@@ -121,7 +130,8 @@ describe('sample', () => {
   test('bad options are refused by name', () => {
     const t = tensor(scores, [1, 6]);
     const generator = new Generator(1);
-    for (const temperature of [-1, NaN, Infinity]) expect(() => sample(t, { temperature, generator })).toThrow(/temperature/);
+    for (const temperature of [-1, NaN, Infinity])
+      expect(() => sample(t, { temperature, generator })).toThrow(/temperature/);
     for (const topP of [0, 1.1, NaN]) expect(() => sample(t, { topP, generator })).toThrow(/topP/);
     for (const topK of [-1, 0.5]) expect(() => sample(t, { topK, generator })).toThrow(/topK/);
     expect(() => sample(t)).toThrow(/generator/);

@@ -68,7 +68,14 @@ function reference(
 }
 
 /** Rows of a [batch, rows, width] array. */
-function rowsOf(values: Float64Array, batch: number, rows: number, width: number, start: number, end: number): Float64Array {
+function rowsOf(
+  values: Float64Array,
+  batch: number,
+  rows: number,
+  width: number,
+  start: number,
+  end: number,
+): Float64Array {
   const out = new Float64Array(batch * (end - start) * width);
   for (let b = 0; b < batch; b += 1) {
     out.set(values.subarray((b * rows + start) * width, (b * rows + end) * width), b * (end - start) * width);
@@ -118,36 +125,39 @@ describe('relativeAttention', () => {
   const random = new TestRandom(1);
   const problems = Array.from({ length: 40 }, () => randomProblem(random));
 
-  test.each(problems.map((problem) => [JSON.stringify(problem), problem] as const))('equals the formula: %s', async (_, problem) => {
-    const { batch, queries, memory, heads, headDim, band, dropout } = problem;
-    const keys = memory + queries;
-    const width = heads * headDim;
-    const { q, k, v, r, u, w, firstDistance, positions } = makeOperands(random, problem);
-    const expected = reference(problem, q, k, v, r, u, w, firstDistance, 9);
-    for (const dtype of ['float64', 'float32'] as const) {
-      const rows = (values: Float64Array, start: number, end: number) =>
-        tensor(rowsOf(values, batch, keys, width, start, end), [batch, end - start, heads, headDim], dtype);
-      const out = scope(() =>
-        relativeAttention({
-          query: tensor(q, [batch, queries, heads, headDim], dtype),
-          key: rows(k, memory, keys),
-          value: rows(v, memory, keys),
-          memoryKey: memory > 0 ? rows(k, 0, memory) : null,
-          memoryValue: memory > 0 ? rows(v, 0, memory) : null,
-          position: tensor(r, [positions, heads, headDim], dtype),
-          firstDistance,
-          contentBias: tensor(u, [heads, headDim], dtype),
-          positionBias: tensor(w, [heads, headDim], dtype),
-          band,
-          dropout,
-          generator: new Generator(9),
-        }),
-      );
-      // Scores are sums of 2 headDim products of size about 3: their rounding enters the exponent.
-      expectClose(await out.data(), expected.out, 40 * (headDim + 8) * epsilon[dtype], `${dtype} output`);
-      out.dispose();
-    }
-  });
+  test.each(problems.map((problem) => [JSON.stringify(problem), problem] as const))(
+    'equals the formula: %s',
+    async (_, problem) => {
+      const { batch, queries, memory, heads, headDim, band, dropout } = problem;
+      const keys = memory + queries;
+      const width = heads * headDim;
+      const { q, k, v, r, u, w, firstDistance, positions } = makeOperands(random, problem);
+      const expected = reference(problem, q, k, v, r, u, w, firstDistance, 9);
+      for (const dtype of ['float64', 'float32'] as const) {
+        const rows = (values: Float64Array, start: number, end: number) =>
+          tensor(rowsOf(values, batch, keys, width, start, end), [batch, end - start, heads, headDim], dtype);
+        const out = scope(() =>
+          relativeAttention({
+            query: tensor(q, [batch, queries, heads, headDim], dtype),
+            key: rows(k, memory, keys),
+            value: rows(v, memory, keys),
+            memoryKey: memory > 0 ? rows(k, 0, memory) : null,
+            memoryValue: memory > 0 ? rows(v, 0, memory) : null,
+            position: tensor(r, [positions, heads, headDim], dtype),
+            firstDistance,
+            contentBias: tensor(u, [heads, headDim], dtype),
+            positionBias: tensor(w, [heads, headDim], dtype),
+            band,
+            dropout,
+            generator: new Generator(9),
+          }),
+        );
+        // Scores are sums of 2 headDim products of size about 3: their rounding enters the exponent.
+        expectClose(await out.data(), expected.out, 40 * (headDim + 8) * epsilon[dtype], `${dtype} output`);
+        out.dispose();
+      }
+    },
+  );
 
   test('packed operands give the same output and probabilities', async () => {
     for (let round = 0; round < 10; round += 1) {
@@ -160,7 +170,9 @@ describe('relativeAttention', () => {
       const interleave = (parts: Float64Array[], rows: number) => {
         const packed = new Float64Array(parts.length * batch * rows * width);
         for (let row = 0; row < batch * rows; row += 1) {
-          parts.forEach((part, index) => packed.set(part.subarray(row * width, (row + 1) * width), (row * parts.length + index) * width));
+          parts.forEach((part, index) =>
+            packed.set(part.subarray(row * width, (row + 1) * width), (row * parts.length + index) * width),
+          );
         }
         return packed;
       };
@@ -169,7 +181,8 @@ describe('relativeAttention', () => {
       const { output, probabilities } = scope(() => {
         const result = packedRelativeAttention({
           queryKeyValue: tensor(interleave([q, current(k), current(v)], queries), [batch, queries, 3, heads, headDim]),
-          memoryKeyValue: memory > 0 ? tensor(interleave([before(k), before(v)], memory), [batch, memory, 2, heads, headDim]) : null,
+          memoryKeyValue:
+            memory > 0 ? tensor(interleave([before(k), before(v)], memory), [batch, memory, 2, heads, headDim]) : null,
           position: tensor(r, [positions, heads, headDim]),
           firstDistance,
           contentBias: tensor(u, [heads, headDim]),
@@ -190,7 +203,12 @@ describe('relativeAttention', () => {
 
   test('gradients of every operand agree with finite differences', async () => {
     for (let round = 0; round < 12; round += 1) {
-      const problem = { ...randomProblem(random), queries: random.integer(1, 20), memory: random.integer(0, 20), band: {} };
+      const problem = {
+        ...randomProblem(random),
+        queries: random.integer(1, 20),
+        memory: random.integer(0, 20),
+        band: {},
+      };
       if (round % 3 === 1) problem.band = { lower: 1, segment: 2 };
       if (round % 3 === 2) problem.band = { upper: Infinity };
       const { batch, queries, memory, heads, headDim, band, dropout } = problem;
@@ -265,13 +283,20 @@ describe('relativeAttention', () => {
     const make = (size: readonly number[] = shape) => tensor(new Float64Array(product(size)), size);
     const good = { query: make(), key: make(), value: make(), position: make([4, 2, 8]) };
     expect(() => relativeAttention({ ...good, key: make([1, 5, 2, 8]) })).toThrow(/key: got shape/);
-    expect(() => relativeAttention({ ...good, position: make([3, 2, 8]) })).toThrow(/position: its rows cover distances/);
+    expect(() => relativeAttention({ ...good, position: make([3, 2, 8]) })).toThrow(
+      /position: its rows cover distances/,
+    );
     expect(() => relativeAttention({ ...good, band: { lower: 5 } })).toThrow(/band/);
     expect(() => relativeAttention({ ...good, dropout: 1 })).toThrow(/dropout/);
     expect(() => relativeAttention({ ...good, dropout: 0.5 })).toThrow(/generator/);
     expect(() => relativeAttention({ ...good, memoryKey: make() })).toThrow(/memoryKey, memoryValue/);
     expect(() =>
-      relativeAttention({ query: make([1, 4, 1, 257]), key: make([1, 4, 1, 257]), value: make([1, 4, 1, 257]), position: make([4, 1, 257]) }),
+      relativeAttention({
+        query: make([1, 4, 1, 257]),
+        key: make([1, 4, 1, 257]),
+        value: make([1, 4, 1, 257]),
+        position: make([4, 1, 257]),
+      }),
     ).toThrow(/head size: got 257/);
   });
 });

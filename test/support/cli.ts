@@ -11,7 +11,10 @@ export interface CliResult {
 }
 
 /** Starts the command line from its sources. */
-export function startCli(args: readonly string[], env: Record<string, string> = {}): { child: ChildProcess; done: Promise<CliResult> } {
+export function startCli(
+  args: readonly string[],
+  env: Record<string, string> = {},
+): { child: ChildProcess; done: Promise<CliResult> } {
   const child = spawn(
     process.execPath,
     ['-r', 'ts-node/register/transpile-only', path.join(repository, 'lib/cli/main.ts'), ...args],

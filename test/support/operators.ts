@@ -29,7 +29,12 @@ export function product(shape: readonly number[]): number {
  * Fails unless |actual - expected| <= tolerance * max(1, largest |expected|) everywhere; the message names the worst element.
  * Tolerances come from arithmetic: units of the type's epsilon times the length of the longest sum.
  */
-export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number, what = 'result'): void {
+export function expectClose(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+  what = 'result',
+): void {
   expect(actual.length).toBe(expected.length);
   let scale = 1;
   for (let index = 0; index < expected.length; index += 1) scale = Math.max(scale, Math.abs(expected[index] as number));
@@ -44,7 +49,9 @@ export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<numbe
     }
   }
   if (!(worst <= tolerance * scale)) {
-    throw new Error(`${what}[${where}]: got ${actual[where]}, expected ${expected[where]}; off by ${worst}, allowed ${tolerance * scale}`);
+    throw new Error(
+      `${what}[${where}]: got ${actual[where]}, expected ${expected[where]}; off by ${worst}, allowed ${tolerance * scale}`,
+    );
   }
 }
 
@@ -74,7 +81,9 @@ export async function checkGradients(
   const output = scope(() => operator(inputs));
   const weights = random.normals(output.size);
   output.backward(tensor(weights, output.shape));
-  const gradients = await Promise.all(inputs.map(async ({ grad, shape }) => (grad ? grad.data() : new Float64Array(product(shape)))));
+  const gradients = await Promise.all(
+    inputs.map(async ({ grad, shape }) => (grad ? grad.data() : new Float64Array(product(shape)))),
+  );
   output.dispose();
   for (const [index, { values, shape }] of operands.entries()) {
     for (let sample = 0; sample < Math.min(samples, values.length); sample += 1) {
@@ -96,7 +105,9 @@ export async function checkGradients(
       const analytic = (gradients[index] as ArrayLike<number>)[element] as number;
       const scale = Math.max(1, Math.abs(numeric));
       if (!(Math.abs(numeric - analytic) <= 1e-6 * scale)) {
-        throw new Error(`gradient of input ${index}, element ${element} of [${shape.join(', ')}]: got ${analytic}, finite differences give ${numeric}`);
+        throw new Error(
+          `gradient of input ${index}, element ${element} of [${shape.join(', ')}]: got ${analytic}, finite differences give ${numeric}`,
+        );
       }
     }
   }

@@ -20,7 +20,12 @@ export function philoxBlock(seed: number, offset: number, [a, b, c]: readonly [n
 }
 
 /** 16-bit lane 0..7 of a block, as dropout reads it. */
-export function philoxLane16(seed: number, offset: number, counter: readonly [number, number, number], lane: number): number {
+export function philoxLane16(
+  seed: number,
+  offset: number,
+  counter: readonly [number, number, number],
+  lane: number,
+): number {
   const word = philoxBlock(seed, offset, counter)[lane >> 1] as number;
   return (word >>> ((lane & 1) * 16)) & 0xffff;
 }

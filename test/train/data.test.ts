@@ -34,7 +34,13 @@ test('splitCorpus holds out the end', () => {
 });
 
 describe('learningRateAt', () => {
-  const options: ScheduleOptions = { kind: 'cosine', learningRate: 2, warmupSteps: 4, totalSteps: 100, minimumRate: 0.5 };
+  const options: ScheduleOptions = {
+    kind: 'cosine',
+    learningRate: 2,
+    warmupSteps: 4,
+    totalSteps: 100,
+    minimumRate: 0.5,
+  };
   test('warms up, then follows the schedule', () => {
     expect([1, 2, 3].map((step) => learningRateAt(step, options))).toEqual([0.5, 1, 1.5]);
     expect(learningRateAt(50, options)).toBeCloseTo(1.25, 12);

@@ -1,6 +1,15 @@
 /** A run that is killed, at any moment, and resumed gives the losses and weights of one that was not, bit for bit. */
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { repository, runCli, startCli } from '../support/cli';
@@ -25,7 +34,9 @@ function outcome(out: string): { log: object[]; weights: string } {
     .trim()
     .split('\n')
     .map((line) => ({ ...(JSON.parse(line) as Record<string, unknown>), tokensPerSecond: undefined }));
-  const weights = createHash('sha256').update(readFileSync(path.join(out, 'model', 'model.safetensors'))).digest('hex');
+  const weights = createHash('sha256')
+    .update(readFileSync(path.join(out, 'model', 'model.safetensors')))
+    .digest('hex');
   return { log, weights };
 }
 

@@ -64,11 +64,21 @@ test('micro-batches give the losses of the whole batch', async () => {
 
 test('a model learns a repeating text', async () => {
   const model = makeModel();
-  const trainer = new Trainer(model, tokens, { ...options, steps: 150, learningRate: 1e-2, warmupSteps: 10, memoryLength: 16 });
+  const trainer = new Trainer(model, tokens, {
+    ...options,
+    steps: 150,
+    learningRate: 1e-2,
+    warmupSteps: 10,
+    memoryLength: 16,
+  });
   const first = (await trainer.step()).loss;
   const rest = await losses(trainer, 149);
   expect(rest.at(-1)).toBeLessThan(first / 3);
-  const { loss, bitsPerCharacter, perplexity } = await evaluate(model, tokens, { targetLength: 5, memoryLength: 40, batchSize: 2 });
+  const { loss, bitsPerCharacter, perplexity } = await evaluate(model, tokens, {
+    targetLength: 5,
+    memoryLength: 40,
+    batchSize: 2,
+  });
   expect(loss).toBeLessThan(first / 2);
   expect(bitsPerCharacter).toBeCloseTo(loss / Math.LN2, 12);
   expect(perplexity).toBeCloseTo(Math.exp(loss), 12);
@@ -90,7 +100,9 @@ test('a loss that is not finite stops the run, names the step, and leaves the we
   parameter.overwrite(new Float32Array(parameter.size).fill(NaN));
   const bias = [...model.parameters()].find(([key]) => key === 'crit.out_layers.0.bias')![1];
   const before = await bias.data();
-  await expect(trainer.step()).rejects.toThrow(new RegExp(`step 1 .*first in ${name.replaceAll('.', '\\.')} \\(value\\)`));
+  await expect(trainer.step()).rejects.toThrow(
+    new RegExp(`step 1 .*first in ${name.replaceAll('.', '\\.')} \\(value\\)`),
+  );
   expect(await bias.data()).toEqual(before);
   trainer.dispose();
   model.dispose();
