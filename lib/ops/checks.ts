@@ -76,5 +76,5 @@ export function rowsAndColumns(name: string, tensor: Tensor): [rows: number, col
   if (columns === undefined) {
     throw new XlformersError('ERR_ARG_SHAPE', `${name}: got a scalar, expected at least one axis`);
   }
-  return [columns === 0 ? 0 : tensor.size / columns, columns];
+  return [tensor.shape.slice(0, -1).reduce((product, size) => product * size, 1), columns];
 }
