@@ -1,10 +1,9 @@
 const tseslint = require('typescript-eslint');
 
-/** Folders of lib/ from the street to the cellar, as docs/architecture.md has them: a floor may use those named with it. */
-const floors = {
-  cli: null,
+/** Folders of lib/ from the street to the cellar, as docs/architecture.md has them, with those that each may not use. */
+const above = {
   train: ['cli'],
-  inference: ['cli'],
+  inference: ['cli', 'train'],
   data: ['cli', 'train', 'inference'],
   models: ['cli', 'train', 'inference', 'data'],
   nn: ['cli', 'train', 'inference', 'data', 'models', 'checkpoints', 'tokenizers'],
@@ -13,8 +12,29 @@ const floors = {
   ops: ['cli', 'train', 'inference', 'data', 'models', 'nn', 'checkpoints', 'tokenizers'],
 };
 
+/** Floors that reach the addon through operators and tensors only. */
+const withoutNative = ['cli', 'train', 'inference', 'data', 'models', 'checkpoints', 'tokenizers'];
+
+/** Imports of what lib/index.ts gathers would let any floor reach all others. */
+const everything = {
+  regex: '^\\.\\.(/index|/)?$',
+  message: 'Name the file: lib/index.ts holds all floors.',
+};
+
+function floor(folder) {
+  const names = above[folder] ?? [];
+  const patterns = [everything];
+  if (names.length > 0) {
+    patterns.push({ regex: `^\\.\\./(${names.join('|')})/`, message: 'This floor may not use those above it.' });
+  }
+  if (withoutNative.includes(folder)) {
+    patterns.push({ regex: '^\\.\\./native(Operators)?$', message: 'Use operators and tensors, not the addon.' });
+  }
+  return { files: [`lib/${folder}/**/*.ts`], rules: { 'no-restricted-imports': ['error', { patterns }] } };
+}
+
 module.exports = tseslint.config(
-  { ignores: ['node_modules/**', 'build*/**', 'dist/**', 'runs/**', '.cache/**'] },
+  { ignores: ['node_modules/**', 'build*/**', 'dist/**', 'runs/**', '.cache/**', 'coverage/**'] },
   ...tseslint.configs.recommended,
   {
     files: ['**/*.ts'],
@@ -26,21 +46,18 @@ module.exports = tseslint.config(
     },
   },
   { files: ['**/*.js', '**/*.cjs'], rules: { '@typescript-eslint/no-require-imports': 'off' } },
-  ...Object.entries(floors)
-    .filter(([, above]) => above !== null)
-    .map(([folder, above]) => ({
-      files: [`lib/${folder}/**/*.ts`],
-      rules: {
-        'no-restricted-imports': [
-          'error',
-          {
-            patterns: [
-              { group: above.map((name) => `../${name}/*`), message: 'This floor may not use those above it.' },
-            ],
-          },
-        ],
-      },
-    })),
+  ...['cli', ...Object.keys(above)].map(floor),
+  {
+    files: ['lib/*.ts'],
+    // The package's face, and the tape, which sums gradients with the operator `add`.
+    ignores: ['lib/index.ts', 'lib/autograd.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        { patterns: [{ regex: '^\\./(index$|[a-z]+/)', message: 'Tensors know nothing of what is built on them.' }] },
+      ],
+    },
+  },
   {
     files: ['lib/**/*.ts'],
     ignores: ['lib/env.ts'],
@@ -48,6 +65,20 @@ module.exports = tseslint.config(
       'no-restricted-properties': [
         'error',
         { object: 'process', property: 'env', message: 'lib/env.ts alone reads it.' },
+      ],
+    },
+  },
+  {
+    files: ['lib/**/*.ts'],
+    ignores: ['lib/native.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: "CallExpression[callee.name='createRequire'], MemberExpression[property.name='dlopen']",
+          message: 'lib/native.ts alone loads a .node file.',
+        },
+        { selector: 'ImportExpression', message: 'Imports stand at the head of a file, where the floors are checked.' },
       ],
     },
   },

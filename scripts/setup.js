@@ -9,6 +9,7 @@ const path = require('node:path');
 
 const root = path.resolve(__dirname, '..');
 const stampFile = path.join(root, 'build', '.setup.json');
+const lock = 'package-lock.json';
 const addon = path.join(root, 'build', 'Release', 'xlformers.node');
 const compiled = path.join(root, 'dist', 'lib', 'index.js');
 
@@ -19,6 +20,13 @@ function fail(lines) {
 
 function has(command, args = ['--version']) {
   return spawnSync(command, args, { stdio: 'ignore' }).status === 0;
+}
+
+/** Major and minor version. */
+function cmakeVersion() {
+  const { stdout } = spawnSync('cmake', ['--version'], { encoding: 'utf8' });
+  const match = /cmake version (\d+)\.(\d+)/.exec(stdout ?? '');
+  return match && [Number(match[1]), Number(match[2])];
 }
 
 /** How to get a tool, by the package manager that is here. */
@@ -33,7 +41,15 @@ function checkTools() {
     fail([`Node ${process.versions.node} is too old: 20.17 or newer is needed. https://nodejs.org has it.`]);
   }
   const missing = [];
-  if (!has('cmake')) missing.push('CMake 3.24 or newer:', howToGet({ apt: 'cmake', dnf: 'cmake', brew: 'cmake' }));
+  const cmake = cmakeVersion();
+  if (cmake === null) {
+    missing.push('CMake 3.24 or newer:', howToGet({ apt: 'cmake', dnf: 'cmake', brew: 'cmake' }));
+  } else if (cmake[0] < 3 || (cmake[0] === 3 && cmake[1] < 24)) {
+    missing.push(
+      `CMake 3.24 or newer (here: ${cmake.join('.')}):`,
+      '  pip install --user cmake      or a package of https://cmake.org/download',
+    );
+  }
   if (!['c++', 'g++', 'clang++', process.env.CXX].some((compiler) => compiler && has(compiler))) {
     missing.push('a C++17 compiler:', howToGet({ apt: 'g++', dnf: 'gcc-c++', brew: 'gcc' }));
   }
@@ -82,7 +98,7 @@ function tool(name, file) {
 function main() {
   const wanted = {
     node: `${process.version} ${process.platform} ${process.arch}`,
-    dependencies: hashOf('package.json', 'package-lock.json'),
+    dependencies: hashOf(lock),
     native: hashOf('native', 'CMakeLists.txt'),
     typescript: hashOf('lib', 'tsconfig.json', 'tsconfig.build.json'),
   };
@@ -108,7 +124,7 @@ function main() {
   if (done.node !== wanted.node) done = {};
   if (needs.dependencies) {
     run('Installing dependencies', 'npm', [
-      fs.existsSync(path.join(root, 'package-lock.json')) ? 'ci' : 'install',
+      fs.existsSync(path.join(root, lock)) ? 'ci' : 'install',
       '--no-audit',
       '--no-fund',
     ]);
@@ -121,10 +137,8 @@ function main() {
     remember('native');
   }
   if (needs.typescript) {
-    run(
-      'Compiling TypeScript',
-      ...[tool('typescript', 'bin/tsc')].flatMap(([node, tsc]) => [node, [tsc, '-p', 'tsconfig.build.json']]),
-    );
+    const [node, tsc] = tool('typescript', 'bin/tsc');
+    run('Compiling TypeScript', node, [tsc, '-p', 'tsconfig.build.json']);
     remember('typescript');
   }
 }

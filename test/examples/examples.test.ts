@@ -1,0 +1,51 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { TransformerXLLMHeadModel } from '../../lib';
+import { repository } from '../support/cli';
+
+function run(name: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const program = path.join(repository, 'examples', name);
+  return spawnSync(process.execPath, ['-r', 'ts-node/register/transpile-only', program, ...args], {
+    cwd: repository,
+    encoding: 'utf8',
+  });
+}
+
+test('operator.ts: relative attention by itself', () => {
+  const { status, stdout, stderr } = run('operator.ts');
+  expect([status, stderr]).toEqual([0, '']);
+  expect(stdout).toMatch(/^output \[2, 100, 4, 64\], first values -?\d/);
+});
+
+test('train.ts: training from a script', () => {
+  const { status, stdout, stderr } = run('train.ts', path.join(repository, 'README.md'), '10');
+  expect([status, stderr]).toEqual([0, '']);
+  expect(stdout).toMatch(/step 10: loss \d.*\nfinished: \d\.\d+ bits per character/);
+});
+
+test('generate.ts: a trained model continues a prompt', async () => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'xlformers-example-'));
+  const model = new TransformerXLLMHeadModel(
+    {
+      vocabSize: 256,
+      cutoffs: [],
+      divVal: 1,
+      nLayer: 1,
+      dModel: 16,
+      dEmbed: 16,
+      nHead: 2,
+      dHead: 8,
+      dInner: 16,
+      memLen: 16,
+    },
+    { device: 'cpu' },
+  );
+  await model.save(folder);
+  const { status, stdout } = run('generate.ts', folder, 'Hello');
+  expect(status).toBe(0);
+  expect(stdout.startsWith('Hello')).toBe(true);
+  expect(run('generate.ts').status).toBe(2);
+  rmSync(folder, { recursive: true });
+});

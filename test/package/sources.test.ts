@@ -1,0 +1,55 @@
+import { readFileSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { repository } from '../support/cli';
+
+const read = (...parts: string[]) => readFileSync(path.join(repository, ...parts), 'utf8');
+const nativeFiles = ['core', 'cpu', 'addon'].flatMap((folder) =>
+  readdirSync(path.join(repository, 'native', folder)).map((name) => `native/${folder}/${name}`),
+);
+
+test('both builds read the one list, and it has every source once', () => {
+  const { host, kernels } = JSON.parse(read('native', 'sources.json')) as { host: string[]; kernels: string[] };
+  const listed = [...host, ...kernels].sort();
+  expect(listed).toEqual(nativeFiles.filter((name) => name.endsWith('.cc')).sort());
+  expect(read('CMakeLists.txt')).toContain('native/sources.json');
+  expect(read('binding.gyp')).toContain('./native/sources.json');
+});
+
+test('native floors include only what lies below them', () => {
+  const allowed: Record<string, RegExp> = {
+    core: /^core\//,
+    cpu: /^(core|cpu)\//,
+    // The addon links the embedded backend and knows nothing else of it.
+    addon: /^(core|addon)\/|^cpu\/cpu_backend\.h$/,
+  };
+  for (const file of nativeFiles) {
+    const folder = file.split('/')[1] as string;
+    for (const [, included] of read(file).matchAll(/#include "([^"]+)"/g)) {
+      expect([file, included]).toEqual([file, expect.stringMatching(allowed[folder] as RegExp)]);
+    }
+    const forbidden = folder === 'addon' ? /immintrin|cuda_runtime/ : /<(napi|node_api)\.h>/;
+    expect([file, forbidden.test(read(file))]).toEqual([file, false]);
+  }
+});
+
+test('one file of lib/ loads the addon, one reads the environment', () => {
+  const files = readdirSync(path.join(repository, 'lib'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.ts'),
+  );
+  expect(files.filter((name) => /process\.env\b/.test(read('lib', name).replace(/\/\*[\s\S]*?\*\//g, '')))).toEqual([
+    'env.ts',
+  ]);
+  expect(
+    files.filter((name) => /createRequire|require\(/.test(read('lib', name))).filter((name) => name !== 'cli/main.ts'),
+  ).toEqual(['native.ts']);
+});
+
+test('the package says what it ships', () => {
+  const { main, types, bin, exports } = JSON.parse(read('package.json')) as Record<string, object> & {
+    exports: object;
+  };
+  expect([main, types]).toEqual(['dist/lib/index.js', 'dist/lib/index.d.ts']);
+  expect(bin).toEqual({ xlformers: 'bin/xlformers.js' });
+  expect(Object.keys(exports)).toEqual(['.', './package.json']);
+  expect(read('dist', 'lib', 'index.d.ts')).toContain('TransformerXLLMHeadModel');
+});
