@@ -14,7 +14,7 @@ import { conditionalBitsPerByte } from './compressors';
 import { mobyDick } from './dataset';
 
 /** XLFORMERS_DEMO_STEPS shortens the run, for tests. */
-const steps = Number(process.env.XLFORMERS_DEMO_STEPS ?? 400);
+const steps = Number(process.env.XLFORMERS_DEMO_STEPS ?? 600);
 const directory = process.env.XLFORMERS_DEMO_DIRECTORY ?? path.join(__dirname, '..', 'runs', 'moby-dick');
 const memoryLength = 128;
 const evaluationMemory = 384;
