@@ -24,19 +24,26 @@ class Block {
   char* memory() const { return memory_; }
   size_t bytes() const { return bytes_; }
 
+  // A handle was collected that nobody had released.
+  void forget() { forgotten_ = true; }
+
  private:
   std::shared_ptr<Device> device_;
   size_t bytes_;
   char* memory_ = nullptr;
+  bool forgotten_ = false;
 };
 
 // What a buffer handle owns. `block` is null after release().
 struct BufferHandle {
   static const napi_type_tag kTypeTag;
   std::shared_ptr<Block> block;
-  size_t offset;
-  size_t bytes;
+  size_t offset = 0;
+  size_t bytes = 0;
 
+  ~BufferHandle() {
+    if (block != nullptr) block->forget();
+  }
   char* memory() const { return block->memory() + offset; }
 };
 

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "addon/completions.h"
+#include "addon/external_memory.h"
 
 namespace xlformers::addon {
 
@@ -17,10 +18,11 @@ class Environment {
   static void attach(Napi::Env env);
   static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
-  explicit Environment(Napi::Env env) : env_(env), completions_(env) {}
+  explicit Environment(Napi::Env env) : env_(env), completions_(env), external_memory_(env) {}
 
   napi_env env() const { return env_; }
   Completions& completions() { return completions_; }
+  ExternalMemory& external_memory() { return external_memory_; }
   std::unordered_set<Device*>& devices() { return devices_; }
 
  private:
@@ -29,6 +31,7 @@ class Environment {
 
   napi_env env_;
   Completions completions_;
+  ExternalMemory external_memory_;
   std::unordered_set<Device*> devices_;
 };
 

@@ -14,7 +14,6 @@ Napi::Value allocate(Environment&, const Napi::CallbackInfo& info) {
   const auto bytes = static_cast<size_t>(integer_argument(info, 1, "allocate", "bytes", 0, kMaxElements));
   auto handle = std::make_unique<BufferHandle>();
   handle->block = std::make_shared<Block>(device, bytes);
-  handle->offset = 0;
   handle->bytes = bytes;
   return make_handle(info.Env(), std::move(handle));
 }

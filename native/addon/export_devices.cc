@@ -94,8 +94,9 @@ Napi::Value reset_peak(Environment&, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value release_cached(Environment&, const Napi::CallbackInfo& info) {
+Napi::Value release_cached(Environment& environment, const Napi::CallbackInfo& info) {
   device_argument(info, 0, "releaseCached")->allocator().release_cached();
+  environment.external_memory().trimmed();
   return info.Env().Undefined();
 }
 
