@@ -28,39 +28,50 @@ struct AttentionRegion {
   }
 
   void pack(const AttentionHead<T>& head) {
-    for (int64_t j = 0; j < padded_keys; ++j) {
-      if (j < keys) pack_column(head.key(key_start + j), head_dim, j, key_panels);
-      else zero_column(head_dim, j, key_panels);
-    }
-    for (int64_t x = 0; x < diagonals(); ++x) {
-      const T* position = head.position(distance(head, x));
-      if (position != nullptr) pack_column(position, head_dim, x, position_panels);
-      else zero_column(head_dim, x, position_panels);
-    }
+    pack_panels<T>(padded_keys, head_dim, [&](int64_t j) { return j < keys ? head.key(key_start + j) : nullptr; }, key_panels);
+    pack_panels<T>(diagonals(), head_dim, [&](int64_t x) { return head.position(distance(head, x)); }, position_panels);
   }
 };
 
-// A block of queries, biases added and scaled, stored by columns: [head_dim][kQueryBlock].
+// A block of queries, biases added and scaled: by rows, and by columns [head_dim][kQueryBlock].
 template <typename T>
 struct QueryBlock {
-  T* content;   // scale * (q + u)
-  T* position;  // scale * (q + v)
+  T* content_rows;   // [kQueryBlock][padded head_dim]: scale * (q + u)
+  T* position_rows;  // scale * (q + v)
+  T* content;
+  T* position;
 
   static constexpr int64_t elements(int64_t head_dim) { return head_dim * kQueryBlock; }
 
   void pack(const AttentionHead<T>& head, int64_t first, int64_t count) {
     const int64_t head_dim = head.params.head_dim;
+    const int64_t padded = round_up(head_dim, kLanes<T>);
     const T scale = static_cast<T>(head.params.scale);
-    const T* u = head.content_bias();
-    const T* v = head.position_bias();
-    for (int64_t r = 0; r < kQueryBlock; ++r) {
-      const T* query = r < count ? head.query(first + r) : nullptr;
-      for (int64_t k = 0; k < head_dim; ++k) {
-        const T q = query == nullptr ? T{0} : query[k];
-        content[k * kQueryBlock + r] = query == nullptr ? T{0} : scale * (u == nullptr ? q : q + u[k]);
-        position[k * kQueryBlock + r] = query == nullptr ? T{0} : scale * (v == nullptr ? q : q + v[k]);
-      }
+    for (int64_t r = 0; r < count; ++r) {
+      add_bias(head.query(first + r), head.content_bias(), scale, head_dim, padded, content_rows + r * padded);
+      add_bias(head.query(first + r), head.position_bias(), scale, head_dim, padded, position_rows + r * padded);
     }
+    zero((kQueryBlock - count) * padded, content_rows + count * padded);
+    zero((kQueryBlock - count) * padded, position_rows + count * padded);
+    transpose_block(content_rows, head_dim, padded, content);
+    transpose_block(position_rows, head_dim, padded, position);
+  }
+
+  // [kQueryBlock][padded] to [head_dim][kQueryBlock].
+  static void transpose_block(const T* rows, int64_t head_dim, int64_t padded, T* columns) {
+    const T* pointers[kQueryBlock];
+    for (int64_t r = 0; r < kQueryBlock; ++r) pointers[r] = rows + r * padded;
+    transpose_rows(pointers, kQueryBlock, head_dim, columns, kQueryBlock);
+  }
+
+ private:
+  static void add_bias(const T* query, const T* bias, T scale, int64_t head_dim, int64_t padded, T* out) {
+    if (bias == nullptr) {
+      for (int64_t k = 0; k < head_dim; ++k) out[k] = scale * query[k];
+    } else {
+      for (int64_t k = 0; k < head_dim; ++k) out[k] = scale * (query[k] + bias[k]);
+    }
+    for (int64_t k = head_dim; k < padded; ++k) out[k] = 0;
   }
 };
 

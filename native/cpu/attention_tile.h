@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/operators.h"
+#include "cpu/gemm_pack.h"
 #include "cpu/vec.h"
 
 XL_KERNELS_BEGIN
@@ -75,17 +76,42 @@ static inline void panel_product(int64_t first, int64_t last, int64_t inner, con
   }
 }
 
-// One row into column `index` of panels.
+// out[k * out_stride + i] = rows[i][k] for i < count, a multiple of the vector's lanes.
 template <typename T>
-static inline void pack_column(const T* row, int64_t inner, int64_t index, T* panels) {
-  T* column = panels + index / kPanel<T> * inner * kPanel<T> + index % kPanel<T>;
-  for (int64_t k = 0; k < inner; ++k) column[k * kPanel<T>] = row[k];
+static inline void transpose_rows(const T* const* rows, int count, int64_t inner, T* out, int64_t out_stride) {
+  const int64_t whole = inner - inner % kPieceLanes<T>;
+  for (int first = 0; first < count; first += kLanes<T>) {
+    int64_t k = 0;
+#if defined(__AVX512F__)
+    for (; k + kLanes<T> <= inner; k += kLanes<T>) transpose_square<T>(rows + first, k, out + k * out_stride + first, out_stride);
+#endif
+    for (; k < whole; k += kPieceLanes<T>) transpose_narrow<T>(rows + first, k, out + k * out_stride + first, out_stride);
+    for (; k < inner; ++k) {
+      for (int i = first; i < first + kLanes<T>; ++i) out[k * out_stride + i] = rows[i][k];
+    }
+  }
 }
 
-template <typename T>
-static inline void zero_column(int64_t inner, int64_t index, T* panels) {
-  T* column = panels + index / kPanel<T> * inner * kPanel<T> + index % kPanel<T>;
-  for (int64_t k = 0; k < inner; ++k) column[k * kPanel<T>] = 0;
+// Rows into the columns of panels. row(i) is null where there is none: nothing that counts reads such a column, so it may hold what
+// another row has; a panel without any row is zeroed.
+template <typename T, typename Row>
+static inline void pack_panels(int64_t count, int64_t inner, const Row& row, T* panels) {
+  for (int64_t first = 0; first < count; first += kPanel<T>, panels += inner * kPanel<T>) {
+    const T* rows[kPanel<T>];
+    const T* present = nullptr;
+    for (int i = 0; i < kPanel<T>; ++i) {
+      rows[i] = row(first + i);
+      if (rows[i] != nullptr) present = rows[i];
+    }
+    if (present == nullptr) {
+      __builtin_memset(panels, 0, static_cast<size_t>(inner * kPanel<T>) * sizeof(T));
+      continue;
+    }
+    for (const T*& each : rows) {
+      if (each == nullptr) each = present;
+    }
+    transpose_rows(rows, kPanel<T>, inner, panels, kPanel<T>);
+  }
 }
 
 // `count` elements and zeros up to `padded`.

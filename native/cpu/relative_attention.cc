@@ -18,8 +18,10 @@ struct Scratch {
   T* key_panels;
   T* position_panels;
   T* values;  // [padded keys][padded head_dim]
-  T* query_content;
-  T* query_position;
+  T* content_rows;  // see QueryBlock
+  T* position_rows;
+  T* content;
+  T* position;
   T* scores;
   T* shifted;
   T* out;  // [kQueryBlock][padded head_dim]
@@ -65,7 +67,7 @@ void attend_block(const AttentionHead<T>& head, const AttentionRegion<T>& region
   const int64_t head_dim = region.head_dim;
   const int64_t padded = round_up(head_dim, kLanes<T>);
   const int64_t first = region.query_start + query_offset;
-  QueryBlock<T> queries{scratch.query_content, scratch.query_position};
+  QueryBlock<T> queries{scratch.content_rows, scratch.position_rows, scratch.content, scratch.position};
   queries.pack(head, first, count);
   zero(kQueryBlock * padded, scratch.out);
   RowState<T> states[kQueryBlock];
@@ -120,8 +122,9 @@ void attend_many(Context& context, const RelativeAttentionParams& params, const 
   const int64_t chunks = (params.query_length + kQueriesPerTask - 1) / kQueriesPerTask;
   // The largest region that a task can have.
   const AttentionRegion<T> largest{head_dim, 0, queries, 0, keys, keys, nullptr, nullptr};
-  const int64_t sizes[] = {keys * head_dim, largest.diagonals() * head_dim, keys * padded, QueryBlock<T>::elements(head_dim),
-                           QueryBlock<T>::elements(head_dim), kTileRows * kKeyBlock, kTileRows * kShiftedColumns<T>, kQueryBlock * padded};
+  const int64_t sizes[] = {keys * head_dim, largest.diagonals() * head_dim, keys * padded,
+                           kQueryBlock * padded, kQueryBlock * padded, QueryBlock<T>::elements(head_dim), QueryBlock<T>::elements(head_dim),
+                           kTileRows * kKeyBlock, kTileRows * kShiftedColumns<T>, kQueryBlock * padded};
   int64_t total = 0;
   for (const int64_t size : sizes) total += round_up(size, kPanel<T>);
   T* const memory = context.workspace.allocate<T>(total * context.pool.threads());
@@ -141,11 +144,13 @@ void attend_many(Context& context, const RelativeAttentionParams& params, const 
     scratch.key_panels = take(0);
     scratch.position_panels = take(1);
     scratch.values = take(2);
-    scratch.query_content = take(3);
-    scratch.query_position = take(4);
-    scratch.scores = take(5);
-    scratch.shifted = take(6);
-    scratch.out = take(7);
+    scratch.content_rows = take(3);
+    scratch.position_rows = take(4);
+    scratch.content = take(5);
+    scratch.position = take(6);
+    scratch.scores = take(7);
+    scratch.shifted = take(8);
+    scratch.out = take(9);
     const int64_t start = chunk * kQueriesPerTask;
     const int64_t count = smaller(kQueriesPerTask, params.query_length - start);
     const int64_t first_key = smaller(head.first_key(start), head.keys());

@@ -83,14 +83,14 @@ class HeadGradient {
     const int64_t keys = head_.keys();
     region_ = {extent_.head_dim, 0, extent_.queries, 0, keys, extent_.keys, scratch_.key_panels, scratch_.position_panels};
     region_.pack(head_);
+    pack_panels<T>(extent_.keys, extent_.head_dim, [&](int64_t j) { return j < keys ? head_.value(j) : nullptr; },
+                   scratch_.value_panels);
     for (int64_t j = 0; j < extent_.keys; ++j) {
       T* row = scratch_.key_rows + j * extent_.padded;
       if (j < keys) {
         copy_padded(head_.key(j), extent_.head_dim, extent_.padded, row);
-        pack_column(head_.value(j), extent_.head_dim, j, scratch_.value_panels);
       } else {
         zero(extent_.padded, row);
-        zero_column(extent_.head_dim, j, scratch_.value_panels);
       }
     }
     for (int64_t x = 0; x < extent_.diagonals; ++x) {
@@ -103,29 +103,23 @@ class HeadGradient {
 
   // Queries and output gradients of a block by columns and by rows; delta_[r] = dO_r . O_r.
   void pack_queries(int64_t first, int64_t count) {
-    QueryBlock<T> block{scratch_.query_content, scratch_.query_position};
+    QueryBlock<T> block{scratch_.content_rows, scratch_.position_query_rows, scratch_.query_content, scratch_.query_position};
     block.pack(head_, first, count);
     const T head_scale = head_.scale_of_head();
-    zero(kQueryBlock * extent_.padded, scratch_.content_rows);
-    zero(kQueryBlock * extent_.padded, scratch_.position_query_rows);
     zero(kQueryBlock * extent_.padded, scratch_.out_gradient_rows);
-    for (int64_t r = 0; r < kQueryBlock; ++r) {
-      const bool real = r < count;
-      const T* gradient = real ? static_cast<const T*>(params_.out_gradient) + head_.out_offset(first + r) : nullptr;
-      const T* out = real ? static_cast<const T*>(head_.params.out) + head_.out_offset(first + r) : nullptr;
+    for (int64_t r = 0; r < count; ++r) {
+      const T* gradient = static_cast<const T*>(params_.out_gradient) + head_.out_offset(first + r);
+      const T* out = static_cast<const T*>(head_.params.out) + head_.out_offset(first + r);
+      T* row = scratch_.out_gradient_rows + r * extent_.padded;
       T delta = 0;
       for (int64_t k = 0; k < extent_.head_dim; ++k) {
-        const T value = real ? gradient[k] * head_scale : T{0};
-        scratch_.out_gradient[k * kQueryBlock + r] = value;
-        if (!real) continue;
+        row[k] = gradient[k] * head_scale;
         // `out` carries the head's scale already.
         delta += gradient[k] * out[k];
-        scratch_.out_gradient_rows[r * extent_.padded + k] = value;
-        scratch_.content_rows[r * extent_.padded + k] = scratch_.query_content[k * kQueryBlock + r];
-        scratch_.position_query_rows[r * extent_.padded + k] = scratch_.query_position[k * kQueryBlock + r];
       }
       delta_[r] = delta;
     }
+    QueryBlock<T>::transpose_block(scratch_.out_gradient_rows, extent_.head_dim, extent_.padded, scratch_.out_gradient);
   }
 
   void query_block(int64_t offset, int64_t count) {
@@ -173,7 +167,7 @@ class HeadGradient {
   int64_t first_diagonal(int64_t offset, int64_t key_offset) const { return key_offset - offset - kQueryBlock + extent_.queries; }
 
   void group(int64_t offset, int64_t row, int64_t rows, int64_t key_offset, GroupRange range) {
-    const QueryBlock<T> queries{scratch_.query_content, scratch_.query_position};
+    const QueryBlock<T> queries{scratch_.content_rows, scratch_.position_query_rows, scratch_.query_content, scratch_.query_position};
     score_group(region_, queries, offset, row, key_offset, range, scratch_.scores, scratch_.shifted);
     const int64_t first_panel = range.begin / kPanel<T>;
     const int64_t last_panel = (range.end + kPanel<T> - 1) / kPanel<T>;
