@@ -1,3 +1,4 @@
+import { PerformanceObserver } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers/promises';
 import v8 from 'node:v8';
 import vm from 'node:vm';
@@ -81,6 +82,40 @@ describe('the garbage collector as a net', () => {
     await collectUntil(() => native.memory(device).liveBytes === 0);
     expect(before).toBe(1024 * 1000);
     expect(native.memory(device).liveBytes).toBe(0);
+  });
+
+  test('runs by itself when forgotten buffers pile up', async () => {
+    const device = native.openDevice('cpu', 0);
+    const [bytes, count] = [16 << 20, 400];
+    let highest = 0;
+    for (let index = 0; index < count; index += 1) {
+      native.allocate(device, bytes);
+      highest = Math.max(highest, native.memory(device).liveBytes);
+      await setImmediate();
+    }
+    // Each handle is a few bytes of JavaScript: only the reported memory makes the collector run.
+    expect(highest).toBeLessThan((count / 2) * bytes);
+  });
+
+  test('leaves a working set alone that is released each time', async () => {
+    const device = native.openDevice('cpu', 0);
+    const step = () => {
+      const buffers = Array.from({ length: 50 }, () => native.allocate(device, 10 << 20));
+      for (const buffer of buffers) native.release(buffer);
+    };
+    step();
+    let collections = 0;
+    const observer = new PerformanceObserver((list) => {
+      collections += list.getEntries().length;
+    });
+    observer.observe({ entryTypes: ['gc'] });
+    for (let index = 0; index < 100; index += 1) {
+      step();
+      await setImmediate();
+    }
+    observer.disconnect();
+    // Reporting every byte made a collection or more in each step.
+    expect(collections).toBeLessThan(25);
   });
 
   test('closes devices that were forgotten, not before their last promise', async () => {
