@@ -1,3 +1,4 @@
+import { escapeXml } from '../svg';
 import type { LogEntry } from './runState';
 
 const width = 760;
@@ -67,8 +68,4 @@ function smooth(points: readonly (readonly [number, number])[]): (readonly [numb
     means.push([mean(0), mean(1)]);
   }
   return means;
-}
-
-function escapeXml(text: string): string {
-  return text.replace(/[<>&"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }

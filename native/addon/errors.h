@@ -41,9 +41,11 @@ class AddonError : public std::exception {
 };
 
 #if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
+[[noreturn, gnu::format(printf, 2, 3)]]
+#else
+[[noreturn]]
 #endif
-[[noreturn]] void fail(ErrorCode code, const char* format, ...);
+void fail(ErrorCode code, const char* format, ...);
 
 // Throws unless the status is ok; `where` names the call.
 void require_ok(const Status& status, const char* where);

@@ -1,9 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Command } from 'commander';
 import { devices } from '../../lib';
 import { enwik8Base, measureCases, type CaseResult, type MeasureOptions } from './cases';
+import { speedPicture } from './picture';
 import { findPython, Rival } from './rival';
 
 interface Flags {
@@ -11,6 +12,7 @@ interface Flags {
   python?: string;
   rounds: string;
   only?: string;
+  picture?: string;
 }
 
 const program = new Command('bench')
@@ -19,6 +21,7 @@ const program = new Command('bench')
   .option('--python <path>', 'a Python with torch and transformers 4.57 (default: XLFORMERS_PYTHON, then python3)')
   .option('--rounds <n>', 'measurements of each side per case', '7')
   .option('--only <text>', 'cases whose name contains the text')
+  .option('--picture <file>', 'also draws the ratios as an SVG')
   .parse();
 
 async function main(): Promise<void> {
@@ -47,6 +50,9 @@ async function main(): Promise<void> {
     }
     if (flags.json) {
       process.stdout.write(`${JSON.stringify({ machine: describeMachine(), threads, results }, null, 2)}\n`);
+    }
+    if (flags.picture) {
+      writeFileSync(flags.picture, speedPicture(results, `${describeMachine()}, float32, medians of ${flags.rounds}`));
     }
     model.dispose();
   } finally {

@@ -10,16 +10,18 @@ export interface CliResult {
   stderr: string;
 }
 
-/** Starts the command line from its sources. */
+/** Starts the command line from its sources. `limits`: shell commands that come first (`ulimit`). */
 export function startCli(
   args: readonly string[],
   env: Record<string, string> = {},
+  limits = ':',
 ): { child: ChildProcess; done: Promise<CliResult> } {
-  const child = spawn(
-    process.execPath,
-    ['-r', 'ts-node/register/transpile-only', path.join(repository, 'lib/cli/main.ts'), ...args],
-    { cwd: repository, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] },
-  );
+  const program = ['-r', 'ts-node/register/transpile-only', path.join(repository, 'lib/cli/main.ts'), ...args];
+  const child = spawn('bash', ['-c', `${limits}; exec "$@"`, 'bash', process.execPath, ...program], {
+    cwd: repository,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let stdout = '';
   let stderr = '';
   child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
@@ -30,6 +32,6 @@ export function startCli(
   return { child, done };
 }
 
-export function runCli(args: readonly string[], env: Record<string, string> = {}): Promise<CliResult> {
-  return startCli(args, env).done;
+export function runCli(args: readonly string[], env: Record<string, string> = {}, limits?: string): Promise<CliResult> {
+  return startCli(args, env, limits).done;
 }

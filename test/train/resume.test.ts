@@ -100,6 +100,17 @@ test.each(['SIGTERM', 'SIGINT'] as const)('%s saves without an evaluation and ex
   await finish(out);
 });
 
+test('a disk that fills up while saving leaves the older checkpoint, from which the run goes on', async () => {
+  const out = path.join(scratch, 'full');
+  const { signal } = await runCli(args(out), { XLFORMERS_FAULT: 'before_rename:2' });
+  expect(signal).toBe('SIGKILL');
+  // No file may grow beyond 32 KiB: the next save is cut off in the middle of the weights.
+  const limited = await runCli(args(out, ['--resume']), {}, "trap '' XFSZ; ulimit -f 32");
+  expect(limited.code).toBe(1);
+  expect(limited.stderr).toMatch(/ERR_CHECKPOINT_WRITE|cannot be written/);
+  await finish(out);
+});
+
 describe('a damaged checkpoint is refused by name and the older one used', () => {
   const random = new TestRandom(5);
   const whole = path.join(scratch, 'whole');
