@@ -217,23 +217,28 @@ test('the event loop goes on while a large model runs', async () => {
   );
   const ids = Array.from({ length: 4 }, () => [...random.integers(256, 0, 255)]);
   await noGrad(() => model.forward({ inputIds: ids })).lastHiddenState.data();
-  let last = performance.now();
+  const longestGap = async (): Promise<number> => {
+    let last = performance.now();
+    let longest = 0;
+    const tick = () => {
+      const now = performance.now();
+      longest = Math.max(longest, now - last);
+      last = now;
+    };
+    const timer = setInterval(tick, 1);
+    const started = performance.now();
+    const out = noGrad(() => model.forward({ inputIds: ids }));
+    const enqueued = performance.now() - started;
+    await out.lastHiddenState.data();
+    tick();
+    clearInterval(timer);
+    expect(enqueued).toBeLessThan((performance.now() - started) / 2);
+    return longest;
+  };
+  // A pass that kept the loop waiting would do so every time; what the machine does meanwhile delays some passes, not all.
   const gaps: number[] = [];
-  const timer = setInterval(() => {
-    const now = performance.now();
-    gaps.push(now - last);
-    last = now;
-  }, 1);
-  const started = performance.now();
-  const out = noGrad(() => model.forward({ inputIds: ids }));
-  const enqueued = performance.now() - started;
-  await out.lastHiddenState.data();
-  const total = performance.now() - started;
-  clearInterval(timer);
-  // The loop must not wait for the work: single delays of a busy machine apart, its ticks stay under 20 ms.
-  gaps.sort((a, b) => a - b);
-  expect(gaps[Math.floor(gaps.length * 0.95)]).toBeLessThan(20);
-  expect(enqueued).toBeLessThan(total / 2);
+  while (gaps.length < 8 && Math.min(...gaps) >= 20) gaps.push(await longestGap());
+  expect(Math.min(...gaps)).toBeLessThan(20);
   model.dispose();
 });
 
