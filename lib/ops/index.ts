@@ -25,6 +25,11 @@ export {
   type RelativeAttentionOptions,
   type RelativeAttentionSettings,
 } from './relativeAttention';
+export {
+  permutationAttention,
+  type PermutationAttentionOptions,
+  type PermutationAttentionResult,
+} from './permutationAttention';
 export { sample, type SampleOptions, type Sampled } from './sample';
 export { concatenate, permute, reshape, slice } from './shape';
 export { sinusoidPositions, type SinusoidOptions } from './sinusoidPositions';

@@ -21,7 +21,7 @@ Napi::Value run_operator(Environment& environment, const Napi::CallbackInfo& inf
 void export_operators(Napi::Object exports) {
   for (const OperatorFamily& family :
        {elementwise_operators(), matrix_operators(), normalization_operators(), embedding_operators(), attention_operators(),
-        adaptive_softmax_operators(), loss_operators(), optimizer_operators()}) {
+        permutation_attention_operators(), adaptive_softmax_operators(), loss_operators(), optimizer_operators()}) {
     for (size_t index = 0; index < family.count; ++index) {
       const OperatorEntry& entry = family.entries[index];
       export_function<run_operator>(exports, entry.name, const_cast<OperatorEntry*>(&entry));

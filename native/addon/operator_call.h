@@ -80,6 +80,7 @@ OperatorFamily matrix_operators();
 OperatorFamily normalization_operators();
 OperatorFamily embedding_operators();
 OperatorFamily attention_operators();
+OperatorFamily permutation_attention_operators();
 OperatorFamily adaptive_softmax_operators();
 OperatorFamily loss_operators();
 OperatorFamily optimizer_operators();

@@ -44,12 +44,23 @@ struct QueryBlock {
   static constexpr int64_t elements(int64_t head_dim) { return head_dim * kQueryBlock; }
 
   void pack(const AttentionHead<T>& head, int64_t first, int64_t count) {
-    const int64_t head_dim = head.params.head_dim;
+    pack(count, head.params.head_dim, static_cast<T>(head.params.scale), head.content_bias(), head.position_bias(),
+         [&](int64_t r) { return head.query(first + r); });
+  }
+
+  // query(r): row r of the block, r < count; null: a row of zeros.
+  template <typename Query>
+  void pack(int64_t count, int64_t head_dim, T scale, const T* content_bias, const T* position_bias, const Query& query) {
     const int64_t padded = round_up(head_dim, kLanes<T>);
-    const T scale = static_cast<T>(head.params.scale);
     for (int64_t r = 0; r < count; ++r) {
-      add_bias(head.query(first + r), head.content_bias(), scale, head_dim, padded, content_rows + r * padded);
-      add_bias(head.query(first + r), head.position_bias(), scale, head_dim, padded, position_rows + r * padded);
+      const T* row = query(r);
+      if (row == nullptr) {
+        zero(padded, content_rows + r * padded);
+        zero(padded, position_rows + r * padded);
+        continue;
+      }
+      add_bias(row, content_bias, scale, head_dim, padded, content_rows + r * padded);
+      add_bias(row, position_bias, scale, head_dim, padded, position_rows + r * padded);
     }
     zero((kQueryBlock - count) * padded, content_rows + count * padded);
     zero((kQueryBlock - count) * padded, position_rows + count * padded);
@@ -92,30 +103,43 @@ static inline GroupRange visible_range(const AttentionHead<T>& head, int64_t fir
           smaller(kKeyBlock, head.end_key(last_query) - block_start)};
 }
 
-// scores[kTileRows][kKeyBlock] for the columns of `range`; `shifted` is scratch [kTileRows][kShiftedColumns].
-// Rows of the group start at `row` of the query block; `query_offset` and `key_offset` are the blocks' starts in the region.
+// scores[kTileRows][kKeyBlock] for the columns of `range`; `shifted` is scratch [kTileRows][shifted_stride]. Rows of the group start at
+// `row` of the query block, keys at `key_offset`, a multiple of kKeyBlock. origins[r]: the diagonal of row r and the block's first key.
 template <typename T>
-static inline void score_group(const AttentionRegion<T>& region, const QueryBlock<T>& queries, int64_t query_offset, int64_t row,
-                               int64_t key_offset, GroupRange range, T* scores, T* shifted) {
-  const int64_t head_dim = region.head_dim;
+static inline void score_rows(int64_t head_dim, const T* key_panels, const T* position_panels, const QueryBlock<T>& queries, int64_t row,
+                              int64_t key_offset, GroupRange range, const int64_t* origins, T* scores, T* shifted,
+                              int64_t shifted_stride) {
   const int64_t first_panel = range.begin / kPanel<T>;
   const int64_t last_panel = (range.end + kPanel<T> - 1) / kPanel<T>;
   const int64_t block_panels = key_offset / kPanel<T>;
-  panel_product<T>(block_panels + first_panel, block_panels + last_panel, head_dim, queries.content + row, 1, kQueryBlock,
-                   region.key_panels, scores + first_panel * kPanel<T>, kKeyBlock);
-  // Diagonal of (group row r, key jj): origin - r + jj.
-  const int64_t origin = key_offset - query_offset - row + region.padded_queries - 1;
-  const int64_t u_first = (origin + range.begin - (kTileRows - 1)) / kPanel<T>;
-  const int64_t u_last = (origin + range.end + kPanel<T> - 1) / kPanel<T>;
-  panel_product<T>(u_first, u_last, head_dim, queries.position + row, 1, kQueryBlock, region.position_panels, shifted,
-                   kShiftedColumns<T>);
+  panel_product<T>(block_panels + first_panel, block_panels + last_panel, head_dim, queries.content + row, 1, kQueryBlock, key_panels,
+                   scores + first_panel * kPanel<T>, kKeyBlock);
+  int64_t lowest = origins[0];
+  int64_t highest = origins[0];
+  for (int r = 1; r < kTileRows; ++r) {
+    lowest = smaller(lowest, origins[r]);
+    highest = larger(highest, origins[r]);
+  }
+  const int64_t u_first = (lowest + range.begin) / kPanel<T>;
+  const int64_t u_last = (highest + range.end + kPanel<T> - 1) / kPanel<T>;
+  panel_product<T>(u_first, u_last, head_dim, queries.position + row, 1, kQueryBlock, position_panels, shifted, shifted_stride);
   for (int r = 0; r < kTileRows; ++r) {
     T* s = scores + r * kKeyBlock;
-    const T* u = shifted + r * kShiftedColumns<T> + (origin - r - u_first * kPanel<T>);
+    const T* u = shifted + r * shifted_stride + (origins[r] - u_first * kPanel<T>);
     int64_t j = range.begin;
     for (; j + kLanes<T> <= range.end; j += kLanes<T>) store(s + j, load(s + j) + load(u + j));
     for (; j < range.end; ++j) s[j] += u[j];
   }
+}
+
+// The same for consecutive queries; `query_offset` and `key_offset` are the blocks' starts in the region.
+template <typename T>
+static inline void score_group(const AttentionRegion<T>& region, const QueryBlock<T>& queries, int64_t query_offset, int64_t row,
+                               int64_t key_offset, GroupRange range, T* scores, T* shifted) {
+  int64_t origins[kTileRows];
+  for (int r = 0; r < kTileRows; ++r) origins[r] = key_offset - query_offset - row - r + region.padded_queries - 1;
+  score_rows(region.head_dim, region.key_panels, region.position_panels, queries, row, key_offset, range, origins, scores, shifted,
+             kShiftedColumns<T>);
 }
 
 XL_KERNELS_END

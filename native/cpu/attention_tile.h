@@ -139,6 +139,7 @@ struct AttentionHead {
   int64_t batch, head;
 
   int64_t keys() const { return params.memory.length + params.current.length; }
+  int64_t pair() const { return batch * params.heads + head; }
 
   const T* query(int64_t i) const {
     return static_cast<const T*>(params.query) + batch * params.query_batch_stride + i * params.query_row_stride + head * params.head_dim;

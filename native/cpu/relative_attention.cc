@@ -2,6 +2,7 @@
 // computed inside the tile. Memory beyond the operands is a copy of keys, values and positions per thread: linear in the lengths.
 #include "cpu/attention_dropout.h"
 #include "cpu/attention_scores.h"
+#include "cpu/attention_softmax.h"
 #include "cpu/kernel.h"
 
 XL_KERNELS_BEGIN
@@ -26,40 +27,6 @@ struct Scratch {
   T* shifted;
   T* out;  // [kQueryBlock][padded head_dim]
 };
-
-// The running softmax of a row.
-template <typename T>
-struct RowState {
-  T maximum;
-  T sum;
-};
-
-// scores[begin, end) -> exp(score - maximum), updating the row's maximum and sum; returns the factor for what was summed before.
-template <typename T>
-T exponentiate(T* scores, int64_t begin, int64_t end, RowState<T>* state) {
-  Vec<T> top = broadcast(state->maximum);
-  int64_t j = begin;
-  for (; j + kLanes<T> <= end; j += kLanes<T>) top = maximum<T>(load(scores + j), top);
-  T highest = horizontal_max<T>(top);
-  for (; j < end; ++j) highest = scores[j] > highest ? scores[j] : highest;
-  const Vec<T> shift = broadcast(highest);
-  Vec<T> sums = {};
-  for (j = begin; j + kLanes<T> <= end; j += kLanes<T>) {
-    const Vec<T> p = exponential(load(scores + j) - shift);
-    store(scores + j, p);
-    sums += p;
-  }
-  T sum = 0;
-  if (j < end) {
-    const int count = static_cast<int>(end - j);
-    store_partial<T>(scores + j, exponential(load_partial(scores + j, count) - shift), count);
-    for (; j < end; ++j) sum += scores[j];
-  }
-  const T correction = exponential(broadcast(state->maximum - highest))[0];
-  state->maximum = highest;
-  state->sum = state->sum * correction + (horizontal_sum<T>(sums) + sum);
-  return correction;
-}
 
 template <typename T>
 void attend_block(const AttentionHead<T>& head, const AttentionRegion<T>& region, const Scratch<T>& scratch, const DropoutMask& mask,
@@ -91,7 +58,7 @@ void attend_block(const AttentionHead<T>& head, const AttentionRegion<T>& region
           continue;
         }
         const T correction = exponentiate(s, begin, end, &states[row + r]);
-        if (mask.threshold > 0) drop(mask, head, query, block_start, begin, end, s, s);
+        if (mask.threshold > 0) drop(mask, head.pair(), query, block_start, begin, end, s, s);
         for (int64_t j = range.begin; j < begin; ++j) s[j] = 0;
         for (int64_t j = end; j < range.end; ++j) s[j] = 0;
         if (correction != 1) {
@@ -168,16 +135,6 @@ void attend_many(Context& context, const RelativeAttentionParams& params, const 
   });
 }
 
-template <typename T>
-T dot(const T* a, const T* b, int64_t count) {
-  Vec<T> sums = {};
-  int64_t k = 0;
-  for (; k + kLanes<T> <= count; k += kLanes<T>) sums += load(a + k) * load(b + k);
-  T sum = horizontal_sum<T>(sums);
-  for (; k < count; ++k) sum += a[k] * b[k];
-  return sum;
-}
-
 // For a few queries (decoding): keys, positions and values are read once, where they lie.
 template <typename T>
 void attend_few(Context& context, const RelativeAttentionParams& params, const DropoutMask& mask) {
@@ -210,7 +167,7 @@ void attend_few(Context& context, const RelativeAttentionParams& params, const D
       for (int64_t block = begin / kKeyBlock * kKeyBlock; block < end; block += kKeyBlock) {
         const int64_t from = larger(begin, block) - block;
         const int64_t to = smaller(end, block + kKeyBlock) - block;
-        if (mask.threshold > 0) drop(mask, head, i, block, from, to, scores + block, scores + block);
+        if (mask.threshold > 0) drop(mask, head.pair(), i, block, from, to, scores + block, scores + block);
         for (int64_t j = block + from; j < block + to; ++j) {
           const T* value = head.value(j);
           const T p = scores[j];

@@ -189,8 +189,8 @@ class HeadGradient {
       const T shift = log_sum_exp[head_.statistic_offset(query)];
       exponentials(p, begin, end, shift);
       if (mask_.threshold > 0) {
-        drop(mask_, head_, query, key_offset, begin, end, p, kept);
-        drop(mask_, head_, query, key_offset, begin, end, dp, dp);
+        drop(mask_, head_.pair(), query, key_offset, begin, end, p, kept);
+        drop(mask_, head_.pair(), query, key_offset, begin, end, dp, dp);
       } else {
         __builtin_memcpy(kept + begin, p + begin, static_cast<size_t>(end - begin) * sizeof(T));
       }

@@ -27,7 +27,7 @@ void fill_row(const AttentionHead<T>& head, const DropoutMask& mask, int64_t que
   }
   if (mask.threshold == 0) return;
   for (int64_t block = 0; block < end; block += kKeyBlock) {
-    drop(mask, head, query, block, larger(begin - block, 0), smaller(end - block, kKeyBlock), out + block, out + block);
+    drop(mask, head.pair(), query, block, larger(begin - block, 0), smaller(end - block, kKeyBlock), out + block, out + block);
   }
 }
 

@@ -81,6 +81,63 @@ function attention(bench: Workbench): Options {
   };
 }
 
+/** B = 2, H = 2, d = 3, T = 4 rows, P = 2 queries, M = 2 rows of memory; the second sequence reversed. */
+function permutation(bench: Workbench): Options {
+  const [batch, heads, headDim, length, memoryLength] = [2, 2, 3, 4, 2];
+  const width = heads * headDim;
+  const rows = (count: number) => ({
+    key: bench.floats(batch * count * width),
+    value: bench.floats(batch * count * width),
+    length: count,
+    rowStride: width,
+    batchStride: count * width,
+  });
+  const stream = (count: number, positions: readonly number[] | null) => ({
+    query: bench.floats(batch * count * width),
+    length: count,
+    rowStride: width,
+    batchStride: count * width,
+    positions: positions && bench.ids(positions),
+    seesItself: positions === null,
+    offset: 1,
+    out: bench.floats(batch * count * width),
+    logSumExp: bench.floats(batch * heads * count),
+  });
+  const mask = bench.bytes(length * length);
+  native.upload(mask, Uint8Array.from({ length: length * length }, (_, index) => (index % 5 === 0 ? 1 : 0)));
+  return {
+    dtype: 'f32',
+    batch,
+    heads,
+    headDim,
+    scale: 0.5,
+    content: stream(length, null),
+    query: stream(2, [3, -1, 0, 0]),
+    memory: rows(memoryLength),
+    current: rows(length),
+    position: bench.floats(11 * width),
+    positionRows: 11,
+    positionRowStride: width,
+    firstDistance: -5,
+    reversedFrom: 1,
+    contentBias: bench.floats(width),
+    positionBias: bench.floats(width),
+    segmentBias: bench.floats(width),
+    segmentEmbedding: bench.floats(2 * width),
+    segments: bench.ids([0, 0, 1, 2, 0, 1, 1, 2]),
+    queryRanks: bench.ids([0, 1, 2, 3, 3, 2, 1, 0]),
+    keyRanks: bench.ids([0, 1, 2, 3, 3, 2, 1, 0]),
+    mask,
+    maskBatch: 1,
+    headScale: bench.floats(heads),
+    bandUpper: 6,
+    bandLower: -6,
+    bandSegment: 1,
+    dropout: 0.25,
+    seed: 3,
+  };
+}
+
 /** 5 rows, dModel 4; a head of 3 words and tails of 2 and 4, the last without a projection of its own width. */
 function adaptive(bench: Workbench, gradient: boolean): Options {
   const cluster = (firstId: number, size: number, width: number, projected: boolean) => ({
@@ -363,6 +420,28 @@ export const operatorCalls: Record<OperatorName, (bench: Workbench) => Options> 
       count,
       weightDecay: 0.01,
     })),
+  }),
+  permutationAttention: permutation,
+  permutationAttentionGradient: (bench) => ({
+    forward: permutation(bench),
+    contentOutGradient: bench.floats(48),
+    queryOutGradient: bench.floats(24),
+    contentGradient: bench.floats(48),
+    queryGradient: bench.floats(24),
+    memoryKeyGradient: bench.floats(24),
+    memoryValueGradient: bench.floats(24),
+    currentKeyGradient: bench.floats(48),
+    currentValueGradient: bench.floats(48),
+    positionGradient: bench.floats(66),
+    contentBiasGradient: bench.floats(6),
+    positionBiasGradient: bench.floats(6),
+    segmentBiasGradient: bench.floats(6),
+    segmentEmbeddingGradient: bench.floats(12),
+  }),
+  permutationAttentionProbabilities: (bench) => ({
+    forward: permutation(bench),
+    contentProbabilities: bench.floats(96),
+    queryProbabilities: bench.floats(48),
   }),
   sample: (bench) => ({
     dtype: 'f32',
