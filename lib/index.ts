@@ -10,12 +10,8 @@ export { Parameter, Tensor, type NestedArray, type TensorData, type TensorOption
 export * from './ops';
 
 export { Memory } from './nn/memory';
-export {
-  TransformerXLModel,
-  type ModelOptions,
-  type TransformerXLInputs,
-  type TransformerXLOutput,
-} from './models/transformerXL';
+export { type ModelOptions, PretrainedModel } from './models/pretrainedModel';
+export { TransformerXLModel, type TransformerXLInputs, type TransformerXLOutput } from './models/transformerXL';
 export {
   TransformerXLForSequenceClassification,
   TransformerXLLMHeadModel,
@@ -25,6 +21,28 @@ export {
   type SequenceClassificationOutput,
 } from './models/transformerXLHeads';
 export type { TransformerXLConfig, TransformerXLOptions } from './models/transformerXLConfig';
+export { XLNetModel, type XLNetInputs, type XLNetOutput } from './models/xlnet';
+export {
+  XLNetForMultipleChoice,
+  XLNetForSequenceClassification,
+  XLNetForTokenClassification,
+  XLNetLMHeadModel,
+  type XLNetClassificationOutput,
+  type XLNetLMInputs,
+  type XLNetLMOutput,
+  type XLNetMultipleChoiceInputs,
+  type XLNetSequenceClassificationInputs,
+  type XLNetTokenClassificationInputs,
+} from './models/xlnetHeads';
+export {
+  XLNetForQuestionAnswering,
+  XLNetForQuestionAnsweringSimple,
+  type XLNetQuestionAnsweringInputs,
+  type XLNetQuestionAnsweringOutput,
+  type XLNetQuestionAnsweringSimpleInputs,
+  type XLNetQuestionAnsweringSimpleOutput,
+} from './models/xlnetQuestionAnswering';
+export type { XLNetConfig, XLNetOptions } from './models/xlnetConfig';
 export type { Compatibility } from './models/compatibility';
 export type { LanguageModel } from './models/languageModel';
 

@@ -356,6 +356,8 @@ export interface NativePermutationAttention {
   mask?: OptionalBuffer;
   /** 1 or batch. */
   maskBatch: number;
+  /** uint8 [batch, current.length]: not 0 hides the key from all. */
+  keyMask?: OptionalBuffer;
   /** [heads] */
   headScale?: OptionalBuffer;
   /** As in relative attention, of queries at the current rows. */
@@ -483,12 +485,47 @@ export interface NativeMeanNonzero {
   dtype: NativeDType;
   count: number;
   x: NativeBuffer;
+  /** int32 [count]: entries with a label other than -100 count. Absent: entries that are not zero. */
+  labels?: OptionalBuffer;
   out: NativeBuffer;
 }
 
 export interface NativeMeanNonzeroGradient extends NativeMeanNonzero {
   outGradient: NativeBuffer;
   xGradient: NativeBuffer;
+}
+
+/** out[i] = x[i] > 0, or x[i] < 1 when inverted; uint8. */
+export interface NativeBinaryMask {
+  dtype: NativeDType;
+  count: number;
+  inverted: boolean;
+  x: NativeBuffer;
+  out: NativeBuffer;
+}
+
+/** out[i] = mask[i] ? value : x[i]; mask is uint8. */
+export interface NativeMaskedFill {
+  dtype: NativeDType;
+  count: number;
+  value: number;
+  x: NativeBuffer;
+  mask: NativeBuffer;
+  out: NativeBuffer;
+}
+
+/** The softmax of each row, and its k largest with their columns. */
+export interface NativeTopProbabilities {
+  dtype: NativeDType;
+  rows: number;
+  columns: number;
+  k: number;
+  scores: NativeBuffer;
+  probabilities: NativeBuffer;
+  /** [rows, k] */
+  top: NativeBuffer;
+  /** int32 [rows, k] */
+  indices: NativeBuffer;
 }
 
 interface ElementLoss {
@@ -596,6 +633,9 @@ export interface NativeOperators {
   permutationAttention(options: NativePermutationAttention): void;
   permutationAttentionGradient(options: NativePermutationAttentionGradient): void;
   permutationAttentionProbabilities(options: NativePermutationAttentionProbabilities): void;
+  binaryMask(options: NativeBinaryMask): void;
+  maskedFill(options: NativeMaskedFill): void;
+  topProbabilities(options: NativeTopProbabilities): void;
 }
 
 /** @internal Their names, in the order of `native/core/operators.h`. */
@@ -637,4 +677,7 @@ export const operatorNames = [
   'permutationAttention',
   'permutationAttentionGradient',
   'permutationAttentionProbabilities',
+  'binaryMask',
+  'maskedFill',
+  'topProbabilities',
 ] as const satisfies readonly (keyof NativeOperators)[];

@@ -6,6 +6,10 @@ import { openSafetensors, toFloat32, writeSafetensors } from '../checkpoints/saf
 import { XlformersError } from '../errors';
 import type { Parameters } from '../nn/parameters';
 
+/** Weights of heads, outside the prefix `transformer.`. */
+const heads =
+  /^(crit|score|lm_loss|sequence_summary|logits_proj|classifier|qa_outputs|start_logits|end_logits|answer_class)\./;
+
 /** Names that checkpoints carry and that are no weights: position frequencies, which are computed. */
 const computed = /(^|\.)pos_emb\.inv_freq$/;
 
@@ -33,7 +37,7 @@ export async function loadWeights(
     const rename = (name: string): string => {
       if (hasPrefix === (ownPrefix !== '')) return name;
       if (hasPrefix) return name.replace(/^transformer\./, '');
-      return /^(crit|score)\./.test(name) ? name : `transformer.${name}`;
+      return heads.test(name) ? name : `transformer.${name}`;
     };
     const missing = new Set(parameters.map.keys());
     const problems: string[] = [];
@@ -42,7 +46,7 @@ export async function loadWeights(
       const { shape } = file.tensors.get(name) as { shape: readonly number[] };
       if (!parameter) {
         // A head that this class does not have is no defect of the checkpoint.
-        if (!/^(crit|score)\./.test(name)) problems.push(`unexpected: ${name}`);
+        if (!heads.test(name)) problems.push(`unexpected: ${name}`);
         continue;
       }
       if (shape.join() !== parameter.shape.join()) {

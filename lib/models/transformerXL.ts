@@ -3,26 +3,23 @@
  * implementations differ, `config.compatibility` says whom to follow.
  */
 import { isGradEnabled } from '../autograd';
-import { type DeviceLike, Device, resolveDevice } from '../device';
-import { type FloatDType } from '../dtype';
 import { XlformersError, describe } from '../errors';
 import { AdaptiveEmbedding } from '../nn/adaptiveEmbedding';
 import { FeedForward } from '../nn/feedForward';
 import { Memory } from '../nn/memory';
-import { type Initializer, Parameters } from '../nn/parameters';
+import type { Initializer } from '../nn/parameters';
 import { RelativeAttentionLayer } from '../nn/relativeAttentionLayer';
 import type { AttentionBand } from '../ops/attentionBand';
 import { requireInteger, requireSameKind, requireShape } from '../ops/checks';
 import { dropout } from '../ops/dropout';
 import { memoryUpdate } from '../ops/memoryUpdate';
-import { slice } from '../ops/shape';
 import { sinusoidPositions } from '../ops/sinusoidPositions';
-import { Generator } from '../random';
-import { scope, type TensorContainer } from '../scope';
-import { type Parameter, Tensor } from '../tensor';
+import { scope } from '../scope';
+import { Tensor } from '../tensor';
 import { compatibilityRules } from './compatibility';
+import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
-import { loadWeights, readModelConfig, saveModel } from './pretrained';
+import { type ModelOptions, PretrainedModel } from './pretrainedModel';
 import {
   type TransformerXLConfig,
   type TransformerXLOptions,
@@ -30,15 +27,6 @@ import {
   transformerXLConfigFromFile,
   transformerXLConfigToFile,
 } from './transformerXLConfig';
-
-export interface ModelOptions {
-  /** Of the initial weights and of dropout. Default 1. */
-  seed?: number;
-  /** Default `'auto'`. */
-  device?: DeviceLike;
-  /** Default `'float32'`; `'float64'` serves tests. */
-  dtype?: FloatDType;
-}
 
 /** What every Transformer-XL takes. */
 export interface TransformerXLInputs {
@@ -72,32 +60,17 @@ export interface TransformerXLOutput {
   attentions: Tensor[] | null;
 }
 
-/** A model that others build on: weights, mode, memory length, files. */
-export abstract class TransformerXLBase implements TensorContainer {
+/** A model that others build on: configuration, memory length. */
+export abstract class TransformerXLBase extends PretrainedModel {
   readonly config: TransformerXLConfig;
-  /** The source of dropout masks. */
-  generator: Generator;
-  /** @internal */
-  readonly weights: Parameters;
-  private isTraining = false;
 
-  protected constructor(options: TransformerXLOptions, { seed = 1, device, dtype = 'float32' }: ModelOptions) {
+  protected constructor(options: TransformerXLOptions, modelOptions: ModelOptions) {
+    super(modelOptions);
     this.config = transformerXLConfig(options);
-    const initial = new Generator(seed);
-    this.weights = new Parameters(device instanceof Device ? device : resolveDevice(device), dtype, initial);
-    this.generator = new Generator(seed, 2 ** 32);
   }
 
   /** The bare model inside. */
   protected abstract get body(): TransformerXLModel;
-
-  get device(): Device {
-    return this.weights.device;
-  }
-
-  get training(): boolean {
-    return this.isTraining;
-  }
 
   /** Rows of memory that a forward pass leaves. */
   get memoryLength(): number {
@@ -110,59 +83,25 @@ export abstract class TransformerXLBase implements TensorContainer {
     this.body.currentMemoryLength = length;
   }
 
-  /** Weights by checkpoint name, tied ones once. */
-  parameters(): ReadonlyMap<string, Parameter> {
-    return this.weights.map;
-  }
-
-  *tensors(): Iterable<Tensor> {
-    yield* this.weights.map.values();
-  }
-
-  /** Dropout on; what was cached for inference is dropped. */
-  train(): void {
-    this.isTraining = true;
+  /** @internal */
+  clearCache(): void {
     this.body.clearCache();
-  }
-
-  /** Dropout off. */
-  eval(): void {
-    this.isTraining = false;
-  }
-
-  /** Writes config.json and model.safetensors, which Hugging Face's classes load as well. */
-  async save(directory: string): Promise<void> {
-    const config = { ...this.config, memLen: this.memoryLength };
-    await saveModel(directory, this.weights, transformerXLConfigToFile(config, this.architecture));
-  }
-
-  /** Frees weights, gradients and caches. */
-  dispose(): void {
-    this.body.clearCache();
-    this.weights.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   /** The name of Hugging Face's class. */
   protected abstract get architecture(): string;
 
-  protected static async load<T extends TransformerXLBase>(
+  protected override configFile(): Record<string, unknown> {
+    return transformerXLConfigToFile({ ...this.config, memLen: this.memoryLength }, this.architecture);
+  }
+
+  protected static load<T extends TransformerXLBase>(
     directory: string,
     make: (config: TransformerXLConfig) => T,
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    const model = make(transformerXLConfigFromFile(await readModelConfig(directory)));
-    try {
-      await loadWeights(directory, model.weights, prefix, optional);
-    } catch (error) {
-      model.dispose();
-      throw error;
-    }
-    return model;
+    return PretrainedModel.loadFolder(directory, transformerXLConfigFromFile, make, prefix, optional);
   }
 }
 
@@ -233,7 +172,7 @@ export class TransformerXLModel extends TransformerXLBase {
   }
 
   /** @internal */
-  clearCache(): void {
+  override clearCache(): void {
     for (const layer of [...this.attention, ...this.feedForward]) layer.clearCache();
   }
 
@@ -253,7 +192,7 @@ export class TransformerXLModel extends TransformerXLBase {
     const memory = this.firstMemory(inputs.mems, batch);
     const memoryLength = memory?.length ?? 0;
     const keyLength = memoryLength + queryLength;
-    const headScales = this.headScales(inputs.headMask ?? null);
+    const scales = headScales(inputs.headMask ?? null, config.nLayer, config.nHead, this.embedding.layers[0] as Tensor);
     const drop = (x: Tensor) => dropout(x, { probability: training ? config.dropout : 0, generator });
     const newLength = Math.min(this.currentMemoryLength, keyLength);
     const returnsMemory = inputs.useMems !== false && this.currentMemoryLength > 0;
@@ -294,7 +233,7 @@ export class TransformerXLModel extends TransformerXLBase {
         memoryKeyValues: known?.[index] ?? null,
         positions,
         band,
-        headScale: headScales[index] ?? null,
+        headScale: scales[index] ?? null,
         training,
         generator,
         keepKeyValues: returnsMemory && fixed ? newLength : null,
@@ -357,18 +296,6 @@ export class TransformerXLModel extends TransformerXLBase {
       requireShape(`mems[${index}] as [batch, memoryLength, dModel]`, layer, [batch, memory.length, dModel]);
     });
     return memory;
-  }
-
-  private headScales(mask: Tensor | null): (Tensor | null)[] {
-    const { nLayer, nHead } = this.config;
-    if (!mask) return [];
-    requireSameKind('headMask', mask, this.embedding.layers[0] as Tensor);
-    if (mask.shape.length === 1) {
-      requireShape('headMask', mask, [nHead]);
-      return Array.from({ length: nLayer }, () => mask);
-    }
-    requireShape('headMask', mask, [nLayer, nHead]);
-    return Array.from({ length: nLayer }, (_, layer) => slice(mask, 0, layer, layer + 1).alias([nHead]));
   }
 
   private band(queryLength: number, keyLength: number): AttentionBand {

@@ -1,21 +1,19 @@
 /** Transformer-XL with its heads: language model, sequence classification. */
-import { XlformersError, describe } from '../errors';
+import { XlformersError } from '../errors';
 import { AdaptiveSoftmaxHead } from '../nn/adaptiveSoftmaxHead';
 import { meanNonzero } from '../ops/meanNonzero';
-import { binaryCrossEntropy, squaredError } from '../ops/elementLoss';
 import { embedding } from '../ops/embedding';
 import { linear } from '../ops/linear';
-import { requireIds, requireSameShape, requireShape } from '../ops/checks';
+import { requireShape } from '../ops/checks';
 import { reshape, slice } from '../ops/shape';
-import { softmaxCrossEntropy } from '../ops/softmaxCrossEntropy';
-import { mean } from '../ops/mean';
 import { shiftLabels } from '../ops/shiftLabels';
 import { scope } from '../scope';
 import { type Parameter, Tensor } from '../tensor';
+import { type ClassLabels, classificationLoss, ignoredLabel } from './classificationLoss';
 import { compatibilityRules } from './compatibility';
 import { type IdInput, idTensor } from './inputs';
+import { type ModelOptions } from './pretrainedModel';
 import {
-  type ModelOptions,
   TransformerXLBase,
   type TransformerXLInputs,
   TransformerXLModel,
@@ -23,9 +21,6 @@ import {
   weightInitializer,
 } from './transformerXL';
 import type { TransformerXLOptions } from './transformerXLConfig';
-
-/** Labels with this value count for nothing. */
-const ignoredLabel = -100;
 
 export interface LanguageModelInputs extends TransformerXLInputs {
   /** [batch, length], Hugging Face's way: position i predicts labels[i + 1], labels[0] is unused. -100 is ignored. */
@@ -106,8 +101,7 @@ export class TransformerXLLMHeadModel extends TransformerXLBase {
 }
 
 export interface SequenceClassificationInputs extends TransformerXLInputs {
-  /** Class ids (rows of one id each, or an int32 tensor [batch]); or a float tensor [batch, numLabels] ([batch] with one label). */
-  labels?: Tensor | readonly number[];
+  labels?: ClassLabels;
 }
 
 export interface SequenceClassificationOutput extends TransformerXLOutput {
@@ -158,7 +152,18 @@ export class TransformerXLForSequenceClassification extends TransformerXLBase {
       );
       const pooled = embedding(index, reshape(out.lastHiddenState, [batch * length, dModel]));
       const logits = linear(pooled, this.score);
-      return { ...out, logits, loss: inputs.labels ? this.loss(logits, inputs.labels) : null };
+      return {
+        ...out,
+        logits,
+        loss: inputs.labels
+          ? classificationLoss(logits, inputs.labels, {
+              numLabels: this.config.numLabels,
+              problemType: this.config.problemType,
+              device: this.device,
+              dtype: this.weights.dtype,
+            })
+          : null,
+      };
     });
   }
 
@@ -193,39 +198,5 @@ export class TransformerXLForSequenceClassification extends TransformerXLBase {
       const first = Math.max(0, Array.from(row).indexOf(padTokenId));
       return (first - 1 + length) % length;
     });
-  }
-
-  private loss(logits: Tensor, labels: Tensor | readonly number[]): Tensor {
-    const { numLabels } = this.config;
-    const [batch] = logits.shape as [number, number];
-    const given = labels instanceof Tensor ? labels : this.labelTensor(labels, batch);
-    const integral = given.dtype === 'int32';
-    const type =
-      this.config.problemType ??
-      (numLabels === 1 ? 'regression' : integral ? 'single_label_classification' : 'multi_label_classification');
-    if (type === 'single_label_classification') {
-      requireIds('labels', given);
-      requireShape('labels', given, [batch]);
-      return meanNonzero(softmaxCrossEntropy(logits, given));
-    }
-    const target = reshape(given, [batch, numLabels]);
-    requireSameShape('labels', target, logits);
-    return mean(type === 'regression' ? squaredError(logits, target) : binaryCrossEntropy(logits, target));
-  }
-
-  private labelTensor(labels: readonly number[], batch: number): Tensor {
-    const { numLabels } = this.config;
-    if (!Array.isArray(labels) || labels.length !== batch) {
-      throw new XlformersError('ERR_ARG_SHAPE', `labels: got ${describe(labels)}, expected ${batch} numbers`);
-    }
-    if (numLabels === 1)
-      return Tensor.from(labels as number[], [batch], { device: this.device, dtype: this.weights.dtype });
-    return idTensor(
-      'labels',
-      labels.map((label) => [label as number]),
-      numLabels,
-      this.device,
-      ignoredLabel,
-    ).alias([batch]);
   }
 }

@@ -1,4 +1,5 @@
 import { isGradEnabled } from '../autograd';
+import type { Activation } from '../ops/activation';
 import { add } from '../ops/add';
 import { dropout } from '../ops/dropout';
 import { layerNorm } from '../ops/layerNorm';
@@ -11,6 +12,10 @@ import type { Initializer, Parameters } from './parameters';
 export interface FeedForwardOptions {
   dModel: number;
   dInner: number;
+  /** Between the two layers. Default 'relu'. */
+  activation?: Activation;
+  /** Checkpoint names of the two layers. Default Transformer-XL's: 'CoreNet.0' and 'CoreNet.3'. */
+  names?: { inner: string; outer: string };
   dropout: number;
   preNorm: boolean;
   epsilon: number;
@@ -18,7 +23,7 @@ export interface FeedForwardOptions {
   normInit: Initializer;
 }
 
-/** Two linear layers with a ReLU between, residual and layer norm; checkpoint names of `pos_ff.`. */
+/** Two linear layers with an activation between, residual and layer norm; checkpoint names of `pos_ff.` or XLNet's `ff.`. */
 export class FeedForward {
   private readonly inner: { weight: Parameter; bias: Parameter };
   private readonly outer: { weight: Parameter; bias: Parameter };
@@ -33,14 +38,15 @@ export class FeedForward {
     private readonly options: FeedForwardOptions,
   ) {
     const { dModel, dInner, weightInit, normInit } = options;
+    const { inner, outer } = options.names ?? { inner: 'CoreNet.0', outer: 'CoreNet.3' };
     const zero: Initializer = { kind: 'constant', value: 0 };
     this.inner = {
-      weight: parameters.create(`${prefix}CoreNet.0.weight`, [dInner, dModel], weightInit),
-      bias: parameters.create(`${prefix}CoreNet.0.bias`, [dInner], zero),
+      weight: parameters.create(`${prefix}${inner}.weight`, [dInner, dModel], weightInit),
+      bias: parameters.create(`${prefix}${inner}.bias`, [dInner], zero),
     };
     this.outer = {
-      weight: parameters.create(`${prefix}CoreNet.3.weight`, [dModel, dInner], weightInit),
-      bias: parameters.create(`${prefix}CoreNet.3.bias`, [dModel], zero),
+      weight: parameters.create(`${prefix}${outer}.weight`, [dModel, dInner], weightInit),
+      bias: parameters.create(`${prefix}${outer}.bias`, [dModel], zero),
     };
     this.normWeight = parameters.create(`${prefix}layer_norm.weight`, [dModel], normInit);
     this.normBias = parameters.create(`${prefix}layer_norm.bias`, [dModel], zero);
@@ -48,13 +54,13 @@ export class FeedForward {
 
   /** @param x [batch, length, dModel] */
   forward(x: Tensor, { training, generator }: { training: boolean; generator: Generator }): Tensor {
-    const { preNorm, epsilon, dropout: probability } = this.options;
+    const { preNorm, epsilon, dropout: probability, activation = 'relu' } = this.options;
     const fixed = !training && !isGradEnabled();
     const rate = training ? probability : 0;
     const norm = (input: Tensor, more = {}) => layerNorm(input, this.normWeight, this.normBias, { epsilon, ...more });
     const activated = linear(preNorm ? norm(x) : x, this.inner.weight, {
       bias: this.inner.bias,
-      activation: 'relu',
+      activation,
       packed: fixed ? this.innerCache.packed(this.inner.weight) : null,
     });
     const dropped = rate > 0 ? dropout(activated, { probability: rate, generator }) : activated;

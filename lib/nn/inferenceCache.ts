@@ -1,6 +1,6 @@
 import { keep } from '../scope';
 import type { Tensor } from '../tensor';
-import { type PackedWeight, packWeight, type RowRange } from '../ops/linear';
+import { type PackedWeight, packWeight, type RowRange, type WeightLayout } from '../ops/linear';
 
 interface Entry {
   version: number;
@@ -12,10 +12,10 @@ export class InferenceCache {
   private readonly entries = new Map<string, Entry>();
 
   /** The packed form of a weight (or of some of its rows). */
-  packed(weight: Tensor, rows?: RowRange): PackedWeight | null {
+  packed(weight: Tensor, rows?: RowRange, layout: WeightLayout = 'outIn'): PackedWeight | null {
     const key = `packed ${rows ? `${rows.first}+${rows.count}` : 'all'}`;
     return this.get(key, weight.version, () => {
-      const packed = packWeight(weight, rows);
+      const packed = packWeight(weight, rows, layout);
       if (packed) keep(packed.tensor);
       return packed;
     });

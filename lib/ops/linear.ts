@@ -18,12 +18,17 @@ export interface PackedWeight {
   dispose(): void;
 }
 
+/** Where a weight has its input: [out, ...in] as torch's Linear, or [in, ...out] as XLNet's projections. */
+export type WeightLayout = 'outIn' | 'inOut';
+
 export interface LinearOptions {
+  /** Default 'outIn'. */
+  layout?: WeightLayout;
   /** [out], or as many as `rows.count`. */
   bias?: Tensor | null;
   /** Applied to the result in the same pass. Default 'none'. */
   activation?: Activation;
-  /** Uses these rows of the weight only: the projection of keys and values alone, say. */
+  /** Uses these rows of the weight only, layout 'outIn': the projection of keys and values alone, say. */
   rows?: RowRange;
   /** What `packWeight` made of the weight (and the same rows); ignored while gradients are recorded. */
   packed?: PackedWeight | null;
@@ -36,18 +41,23 @@ interface ProductOperand {
 }
 
 /**
- * y = activation(x Wᵀ + b).
+ * y = activation(x Wᵀ + b), or activation(x W + b) with layout 'inOut'.
  * @param x [..., in]
- * @param weight [out, in]
+ * @param weight [out, in]; axes after the first count as one: [dModel, heads, headDim] is dModel x heads headDim
  * @returns [..., out], or [..., rows.count]
  */
 export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
-  const { bias = null, activation = 'none', packed = null } = options;
+  const { bias = null, activation = 'none', packed = null, layout = 'outIn' } = options;
   requireFloat('x', x);
   requireSameKind('weight', weight, x);
   const [count, inner] = rowsAndColumns('x', x);
-  requireShape('weight', weight, [-1, inner]);
-  const range = checkedRange(weight, options.rows);
+  const range = checkedRange(weight, layout, options.rows);
+  if (weightInner(weight, layout) !== inner) {
+    throw new XlformersError(
+      'ERR_ARG_SHAPE',
+      `weight: got shape [${weight.shape.join(', ')}], expected ${layout === 'outIn' ? `[*, ${inner}]` : `[${inner}, *]`}`,
+    );
+  }
   if (bias) {
     requireSameKind('bias', bias, x);
     requireShape('bias', bias, [range.count]);
@@ -55,7 +65,7 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
   const taped = needsTape([x, weight, bias]);
   const result = Tensor.empty([...x.shape.slice(0, -1), range.count], x.dtype, x.device);
   const preActivation = taped && !gradientUsesOutput(activation) ? Tensor.empty(result.shape, x.dtype, x.device) : null;
-  withRows(weight, range, (rows) => {
+  withOutputs(weight, layout, range, (rows) => {
     const usePacked = packed !== null && !taped;
     native.matrixProduct({
       dtype: dtypeDetail(x.dtype).native,
@@ -63,14 +73,14 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
       columns: range.count,
       inner,
       transposeA: false,
-      transposeB: !usePacked,
+      transposeB: !usePacked && layout === 'outIn',
       packedB: usePacked,
       accumulate: false,
       activation,
       a: x.buffer,
       aStride: inner,
       b: usePacked ? packed.tensor.buffer : rows,
-      bStride: inner,
+      bStride: layout === 'outIn' ? inner : range.count,
       bias: bias?.buffer ?? null,
       residual: null,
       residualStride: 0,
@@ -91,10 +101,10 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
         const dy = savedOperand
           ? activationGradient(gradient as Tensor, savedOperand, activation)
           : (gradient as Tensor);
-        const dx = context.wants(0) ? inputGradient(dy, savedWeight, range, savedX.shape) : null;
+        const dx = context.wants(0) ? inputGradient(dy, savedWeight, layout, range, savedX.shape) : null;
         if (context.wants(1)) {
           const { tensor, accumulate } = context.target(1);
-          weightGradient(dy, savedX, range, tensor, accumulate);
+          weightGradient(dy, savedX, layout, range, tensor, accumulate);
         }
         if (context.wants(2)) {
           const { tensor, accumulate } = context.target(2);
@@ -111,35 +121,62 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
  * The weight (or some of its rows) rearranged once for `linear`, while it does not change.
  * @returns null where the backend gains nothing from it.
  */
-export function packWeight(weight: Tensor, rows?: RowRange): PackedWeight | null {
+export function packWeight(weight: Tensor, rows?: RowRange, layout: WeightLayout = 'outIn'): PackedWeight | null {
   requireFloat('weight', weight);
-  requireShape('weight', weight, [-1, -1]);
-  const range = checkedRange(weight, rows);
-  const inner = weight.shape[1] as number;
+  const range = checkedRange(weight, layout, rows);
+  const inner = weightInner(weight, layout);
   const dtype = dtypeDetail(weight.dtype).native;
   const elements = native.packedMatrixElements(weight.device.handle, dtype, range.count, inner);
   if (elements === 0) return null;
   const tensor = Tensor.empty([elements], weight.dtype, weight.device);
-  withRows(weight, range, (buffer) =>
+  withOutputs(weight, layout, range, (buffer) =>
     native.packMatrix({
       dtype,
       columns: range.count,
       inner,
-      transposeB: true,
+      transposeB: layout === 'outIn',
       b: buffer,
-      bStride: inner,
+      bStride: layout === 'outIn' ? inner : range.count,
       packed: tensor.buffer,
     }),
   );
   return { tensor, dispose: () => tensor.dispose() };
 }
 
-function checkedRange(weight: Tensor, rows: RowRange | undefined): RowRange {
-  const total = weight.shape[0] as number;
+/** The weight as a matrix [rows, columns]. */
+function matrixShape(weight: Tensor): [rows: number, columns: number] {
+  const [rows, ...rest] = weight.shape;
+  if (rows === undefined || rest.length === 0) {
+    throw new XlformersError(
+      'ERR_ARG_SHAPE',
+      `weight: got shape [${weight.shape.join(', ')}], expected two axes or more`,
+    );
+  }
+  return [rows, rest.reduce((product, size) => product * size, 1)];
+}
+
+function weightInner(weight: Tensor, layout: WeightLayout): number {
+  const [rows, columns] = matrixShape(weight);
+  return layout === 'outIn' ? columns : rows;
+}
+
+/** The outputs that a call computes. */
+function checkedRange(weight: Tensor, layout: WeightLayout, rows: RowRange | undefined): RowRange {
+  const [total, columns] = matrixShape(weight);
+  if (layout === 'inOut') {
+    if (rows) throw new XlformersError('ERR_ARG_TYPE', "rows: got a range, expected none with layout 'inOut'");
+    return { first: 0, count: columns };
+  }
   const { first, count } = rows ?? { first: 0, count: total };
   requireInteger('rows.first', first, 0, total);
   requireInteger('rows.count', count, 0, total - first);
   return { first, count };
+}
+
+/** Calls `use` with the memory of the weights of these outputs. */
+function withOutputs(weight: Tensor, layout: WeightLayout, range: RowRange, use: (buffer: NativeBuffer) => void): void {
+  if (layout === 'inOut') use(weight.buffer);
+  else withRows(weight, range, use);
 }
 
 /** Calls `use` with the memory of these rows of a matrix. */
@@ -148,7 +185,7 @@ function withRows(matrix: Tensor, { first, count }: RowRange, use: (buffer: Nati
     use(matrix.buffer);
     return;
   }
-  const rowBytes = (matrix.shape[1] as number) * dtypeDetail(matrix.dtype).bytes;
+  const rowBytes = matrixShape(matrix)[1] * dtypeDetail(matrix.dtype).bytes;
   const view = native.view(matrix.buffer, first * rowBytes, count * rowBytes);
   try {
     use(view);
@@ -191,18 +228,24 @@ function plainProduct(like: Tensor, { rows, columns, inner, a, b, c, accumulate 
   });
 }
 
-/** dX = dY W */
-function inputGradient(dy: Tensor, weight: Tensor, range: RowRange, shape: readonly number[]): Tensor {
+/** dX = dY W, dY Wᵀ with layout 'inOut' */
+function inputGradient(
+  dy: Tensor,
+  weight: Tensor,
+  layout: WeightLayout,
+  range: RowRange,
+  shape: readonly number[],
+): Tensor {
   const [count, outer] = rowsAndColumns('gradient', dy);
-  const inner = weight.shape[1] as number;
+  const inner = weightInner(weight, layout);
   const dx = Tensor.empty(shape, dy.dtype, dy.device);
-  withRows(weight, range, (rows) =>
+  withOutputs(weight, layout, range, (rows) =>
     plainProduct(dy, {
       rows: count,
       columns: inner,
       inner: outer,
       a: { buffer: dy.buffer, stride: outer, transpose: false },
-      b: { buffer: rows, stride: inner, transpose: false },
+      b: { buffer: rows, stride: layout === 'outIn' ? inner : outer, transpose: layout === 'inOut' },
       c: dx.buffer,
       accumulate: false,
     }),
@@ -210,12 +253,28 @@ function inputGradient(dy: Tensor, weight: Tensor, range: RowRange, shape: reado
   return dx;
 }
 
-/** dW[range] (+)= dYᵀ X; rows outside the range get zero when there was no gradient yet. */
-function weightGradient(dy: Tensor, x: Tensor, range: RowRange, target: Tensor, accumulate: boolean): void {
+/** dW[range] (+)= dYᵀ X, Xᵀ dY with layout 'inOut'; rows outside the range get zero when there was no gradient yet. */
+function weightGradient(
+  dy: Tensor,
+  x: Tensor,
+  layout: WeightLayout,
+  range: RowRange,
+  target: Tensor,
+  accumulate: boolean,
+): void {
   const [count, outer] = rowsAndColumns('gradient', dy);
   const [, inner] = rowsAndColumns('x', x);
-  if (outer > (target.shape[0] as number)) {
-    throw new XlformersError('ERR_INTERNAL', `linear: a gradient of ${outer} rows for ${target.toString()}`);
+  if (layout === 'inOut') {
+    plainProduct(dy, {
+      rows: inner,
+      columns: outer,
+      inner: count,
+      a: { buffer: x.buffer, stride: inner, transpose: true },
+      b: { buffer: dy.buffer, stride: outer, transpose: false },
+      c: target.buffer,
+      accumulate,
+    });
+    return;
   }
   const whole = range.count === target.shape[0];
   if (!accumulate && !whole) {

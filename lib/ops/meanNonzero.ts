@@ -2,7 +2,7 @@ import { record } from '../autograd';
 import { dtypeDetail } from '../dtype';
 import { native } from '../native';
 import { needsTape, Tensor } from '../tensor';
-import { requireFloat } from './checks';
+import { requireFloat, requireIds, requireShape } from './checks';
 import { reshape, slice } from './shape';
 
 /**
@@ -11,11 +11,26 @@ import { reshape, slice } from './shape';
  * @returns a scalar, shape []
  */
 export function meanNonzero(x: Tensor): Tensor {
+  return meanOf(x, null);
+}
+
+/**
+ * The mean over entries whose label is not -100: torch's `CrossEntropyLoss` (where an exactly zero loss counts). 0 when none counts.
+ * @param labels int32, of x's shape
+ * @returns a scalar, shape []
+ */
+export function meanLabelled(x: Tensor, labels: Tensor): Tensor {
+  requireIds('labels', labels);
+  requireShape('labels', labels, x.shape);
+  return meanOf(x, labels);
+}
+
+function meanOf(x: Tensor, labels: Tensor | null): Tensor {
   requireFloat('x', x);
   const { dtype, device, shape } = x;
   const kind = { dtype: dtypeDetail(dtype).native, count: x.size };
   const statistics = Tensor.empty([2], dtype, device);
-  native.meanNonzero({ ...kind, x: x.buffer, out: statistics.buffer });
+  native.meanNonzero({ ...kind, x: x.buffer, labels: labels?.buffer ?? null, out: statistics.buffer });
   const first = slice(statistics, 0, 0, 1);
   const mean = reshape(first, []);
   first.dispose();
@@ -24,13 +39,14 @@ export function meanNonzero(x: Tensor): Tensor {
       name: 'meanNonzero',
       inputs: [x],
       outputs: [mean],
-      saved: [x, statistics],
+      saved: [x, statistics, ...(labels ? [labels] : [])],
       gradient: ([gradient], { saved }) => {
-        const [savedX, savedStatistics] = saved as [Tensor, Tensor];
+        const [savedX, savedStatistics, savedLabels] = saved as [Tensor, Tensor, Tensor | undefined];
         const xGradient = Tensor.empty(shape, dtype, device);
         native.meanNonzeroGradient({
           ...kind,
           x: savedX.buffer,
+          labels: savedLabels?.buffer ?? null,
           out: savedStatistics.buffer,
           outGradient: (gradient as Tensor).buffer,
           xGradient: xGradient.buffer,

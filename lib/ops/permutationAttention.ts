@@ -45,6 +45,8 @@ export interface PermutationAttentionOptions {
   keyRanks?: Tensor | null;
   /** uint8 [1 or B, T, T]: not 0 at [p, c] hides the key at row c from queries at row p. */
   mask?: Tensor | null;
+  /** uint8 [B, T]: not 0 hides the key at that row from all (padding). */
+  keyMask?: Tensor | null;
   /** Factor of each head's output [H]; no gradient flows to it. */
   headScale?: Tensor | null;
   /** Factor of the scores. Default d^-1/2. */
@@ -80,7 +82,7 @@ const differentiable = [
   'segmentBias',
   'segmentEmbedding',
 ] as const;
-const constant = ['queryPositions', 'segments', 'queryRanks', 'keyRanks', 'mask', 'headScale'] as const;
+const constant = ['queryPositions', 'segments', 'queryRanks', 'keyRanks', 'mask', 'keyMask', 'headScale'] as const;
 type OperandName = (typeof differentiable)[number] | (typeof constant)[number];
 type Operands = Record<OperandName, Tensor | null>;
 
@@ -240,6 +242,12 @@ function checkOperands(operands: Operands): Geometry {
       throw new XlformersError('ERR_ARG_SHAPE', `mask: got a batch of ${mask.shape[0]}, expected 1 or ${batch}`);
     }
   }
+  if (operands.keyMask) {
+    requireShape('keyMask', operands.keyMask, [batch, length]);
+    if (operands.keyMask.dtype !== 'uint8') {
+      throw new XlformersError('ERR_ARG_TYPE', `keyMask: got dtype ${operands.keyMask.dtype}, expected uint8`);
+    }
+  }
   return { batch, length, memoryLength, queryLength, heads, headDim };
 }
 
@@ -310,6 +318,7 @@ function block({ geometry, numbers, offsets }: Call, operands: Operands, results
     keyRanks: optional('keyRanks'),
     mask: optional('mask'),
     maskBatch: operands.mask?.shape[0] ?? 1,
+    keyMask: optional('keyMask'),
     headScale: optional('headScale'),
   };
 }

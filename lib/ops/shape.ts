@@ -129,22 +129,37 @@ function copyRange(
   native.release(target);
 }
 
-/** Tensors one after the other along the first axis; the other axes agree. Not differentiable. */
-export function concatenate(tensors: readonly Tensor[]): Tensor {
+/** Tensors one after the other along an axis; the other axes agree. Works for every dtype; differentiable for floats. */
+export function concatenate(tensors: readonly Tensor[], axis = 0): Tensor {
   const [first] = tensors;
   if (first === undefined) throw new XlformersError('ERR_ARG_SHAPE', 'tensors: got none, expected at least one');
-  const rest = first.shape.slice(1);
+  requireInteger('axis', axis, 0, first.shape.length - 1);
+  const expected = first.shape.map((size, index) => (index === axis ? -1 : size));
   tensors.forEach((tensor, index) => {
     requireSameKind(`tensors[${index}]`, tensor, first);
-    requireShape(`tensors[${index}]`, tensor, [-1, ...rest]);
+    requireShape(`tensors[${index}]`, tensor, expected);
   });
-  const rows = tensors.reduce((sum, { shape }) => sum + (shape[0] as number), 0);
-  const result = Tensor.empty([rows, ...rest], first.dtype, first.device);
+  const lengths = tensors.map(({ shape }) => shape[axis] as number);
+  const total = lengths.reduce((sum, length) => sum + length, 0);
+  const shape = first.shape.map((size, index) => (index === axis ? total : size));
+  const result = Tensor.empty(shape, first.dtype, first.device);
   let to = 0;
-  for (const tensor of tensors) {
-    const count = tensor.shape[0] as number;
-    copyRange(tensor, result, sliceGeometry(tensor, 0), { from: 0, to, rows: count });
-    to += count;
+  tensors.forEach((tensor, index) => {
+    const rows = lengths[index] as number;
+    copyRange(tensor, result, sliceGeometry(tensor, axis), { from: 0, to, rows });
+    to += rows;
+  });
+  if (isFloat(first.dtype) && needsTape(tensors)) {
+    record({
+      name: 'concatenate',
+      inputs: tensors,
+      outputs: [result],
+      saved: [],
+      gradient: ([gradient]) => {
+        let from = 0;
+        return lengths.map((length) => slice(gradient as Tensor, axis, from, (from += length)));
+      },
+    });
   }
   return result;
 }

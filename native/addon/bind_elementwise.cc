@@ -119,7 +119,30 @@ void activation_gradient(OperatorCall& call, const ArgReader& args) {
   call.enqueue(params);
 }
 
+void binary_mask(OperatorCall& call, const ArgReader& args) {
+  BinaryMaskParams params{};
+  params.dtype = args.dtype();
+  params.count = args.size("count");
+  params.inverted = args.boolean("inverted") ? 1 : 0;
+  params.x = args.input("x", params.dtype, params.count);
+  params.out = static_cast<uint8_t*>(args.output("out", DType::u8, params.count));
+  call.enqueue(params);
+}
+
+void masked_fill(OperatorCall& call, const ArgReader& args) {
+  MaskedFillParams params{};
+  params.dtype = args.float_dtype();
+  params.count = args.size("count");
+  params.value = args.any_number("value");
+  params.x = args.input("x", params.dtype, params.count);
+  params.mask = static_cast<const uint8_t*>(args.input("mask", DType::u8, params.count));
+  params.out = args.output("out", params.dtype, params.count);
+  call.enqueue(params);
+}
+
 constexpr OperatorEntry kEntries[] = {
+    {"binaryMask", Operator::binary_mask, binary_mask},
+    {"maskedFill", Operator::masked_fill, masked_fill},
     {"fill", Operator::fill, fill},
     {"permute", Operator::permute, permute},
     {"copyStrided", Operator::copy_strided, copy_strided},

@@ -36,6 +36,7 @@ void mean_nonzero(OperatorCall& call, const ArgReader& args) {
   params.dtype = args.float_dtype();
   params.count = args.size("count");
   params.x = args.input("x", params.dtype, params.count);
+  params.labels = args.ids("labels", params.count, Presence::optional);
   params.out = args.output("out", params.dtype, 2);
   call.enqueue(params);
 }
@@ -45,6 +46,7 @@ void mean_nonzero_gradient(OperatorCall& call, const ArgReader& args) {
   params.dtype = args.float_dtype();
   params.count = args.size("count");
   params.x = args.input("x", params.dtype, params.count);
+  params.labels = args.ids("labels", params.count, Presence::optional);
   params.out = args.input("out", params.dtype, 2);
   params.out_gradient = args.input("outGradient", params.dtype, 1);
   params.x_gradient = args.output("xGradient", params.dtype, params.count);
@@ -89,6 +91,21 @@ void sample(OperatorCall& call, const ArgReader& args) {
   call.enqueue(params);
 }
 
+void top_probabilities(OperatorCall& call, const ArgReader& args) {
+  TopProbabilitiesParams params{};
+  params.dtype = args.float_dtype();
+  params.rows = args.size("rows");
+  params.columns = args.integer("columns", 1, INT32_MAX);
+  params.k = args.integer("k", 1, params.columns);
+  const int64_t all = args.product({params.rows, params.columns});
+  const int64_t kept = args.product({params.rows, params.k});
+  params.scores = args.input("scores", params.dtype, all);
+  params.probabilities = args.output("probabilities", params.dtype, all);
+  params.top = args.output("top", params.dtype, kept);
+  params.indices = static_cast<int32_t*>(args.output("indices", DType::i32, kept));
+  call.enqueue(params);
+}
+
 constexpr OperatorEntry kEntries[] = {
     {"softmaxCrossEntropy", Operator::softmax_cross_entropy, softmax_cross_entropy},
     {"softmaxCrossEntropyGradient", Operator::softmax_cross_entropy_gradient, softmax_cross_entropy_gradient},
@@ -99,6 +116,7 @@ constexpr OperatorEntry kEntries[] = {
     {"binaryCrossEntropy", Operator::binary_cross_entropy, element_loss},
     {"binaryCrossEntropyGradient", Operator::binary_cross_entropy_gradient, element_loss_gradient},
     {"sample", Operator::sample, sample},
+    {"topProbabilities", Operator::top_probabilities, top_probabilities},
 };
 
 }  // namespace

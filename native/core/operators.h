@@ -54,7 +54,10 @@ enum class Operator : int32_t {
   permutation_attention = 34,
   permutation_attention_gradient = 35,
   permutation_attention_probabilities = 36,
-  count = 37,
+  binary_mask = 37,
+  masked_fill = 38,
+  top_probabilities = 39,
+  count = 40,
 };
 
 enum class Activation : int32_t { none = 0, relu = 1, gelu = 2 /* erf */, gelu_tanh = 3, silu = 4, tanh = 5 };
@@ -328,8 +331,8 @@ struct AttentionStream {
 // Fused XLNet attention: both streams over the same keys S = memory.length + current.length, memory first.
 //   score[n,j] = scale ((q_n + content_bias) . k_j + (q_n + position_bias) . r_{M + p - j} + (q_n + segment_bias) . e_{segments differ})
 // with p the position of query n and e_0 / e_1 for the same / another segment; memory counts as segment 0.
-// Hidden from the query at p: current keys c with key_ranks[c] >= query_ranks[p] or mask[p, c] != 0, keys outside the band of
-// relative_attention (i = p). Hidden scores are -1e30, as in XLNet, so a query that sees nothing averages over all keys.
+// Hidden from the query at p: current keys c with key_ranks[c] >= query_ranks[p], mask[p, c] != 0 or key_mask[c] != 0, keys outside the
+// band of relative_attention (i = p). Hidden scores are -1e30, as in XLNet, so a query that sees nothing averages over all keys.
 struct PermutationAttentionParams {
   DType dtype;
   int64_t batch, heads, head_dim;
@@ -346,10 +349,11 @@ struct PermutationAttentionParams {
   const void* segment_bias;       // r_s_bias
   const void* segment_embedding;  // e: [2, heads, head_dim] or null
   const int32_t* segments;        // [batch, current.length]; with segment_embedding only
-  const int32_t* query_ranks;     // [batch, current.length] or null, both or none; above INT32_MIN
+  const int32_t* query_ranks;     // [batch, current.length] or null, both or none; above INT32_MIN, below INT32_MAX
   const int32_t* key_ranks;
   const uint8_t* mask;  // [mask_batch, current.length, current.length] or null
   int64_t mask_batch;   // 1 or batch
+  const uint8_t* key_mask;  // [batch, current.length] or null: not 0 hides the key from all (padding)
   const void* head_scale;
   int64_t band_upper, band_lower, band_segment;
   double dropout;
@@ -438,19 +442,22 @@ struct SoftmaxCrossEntropyParams {
   void* logits_gradient;
 };
 
-// out[0] = sum(x) / number of entries != 0 (0 when there is none); out[1] = that number. The sum runs in double, in a fixed order.
+// out[0] = sum(x) / number of entries != 0, or with labels != kIgnoredLabel where labels are given (0 when there is none); out[1] = that
+// number. The sum runs in double, in a fixed order.
 struct MeanNonzeroParams {
   DType dtype;
   int64_t count;
   const void* x;
-  void* out;  // [2]
+  const int32_t* labels;  // [count] or null
+  void* out;              // [2]
 };
 
-// x_gradient[i] = x[i] != 0 ? out_gradient[0] / out[1] : 0
+// x_gradient[i] = x[i] counts ? out_gradient[0] / out[1] : 0
 struct MeanNonzeroGradientParams {
   DType dtype;
   int64_t count;
   const void* x;
+  const int32_t* labels;
   const void* out;
   const void* out_gradient;
   void* x_gradient;
@@ -466,6 +473,35 @@ struct ElementLossParams {
   void* loss;
   const void* loss_gradient;
   void* x_gradient;
+};
+
+// out[i] = x[i] > 0, or x[i] < 1 when `inverted`: input masks (1 hides) and attention masks (1 shows). dtype: any but bf16 and f16.
+struct BinaryMaskParams {
+  DType dtype;
+  int64_t count;
+  int32_t inverted;
+  const void* x;
+  uint8_t* out;
+};
+
+// out[i] = mask[i] != 0 ? value : x[i]
+struct MaskedFillParams {
+  DType dtype;
+  int64_t count;
+  double value;
+  const void* x;
+  const uint8_t* mask;
+  void* out;
+};
+
+// probabilities = softmax of each row; top and indices: its k largest, descending, of equals the lower column first. 1 <= k <= columns.
+struct TopProbabilitiesParams {
+  DType dtype;
+  int64_t rows, columns, k;
+  const void* scores;    // [rows, columns]
+  void* probabilities;   // [rows, columns]
+  void* top;             // [rows, k]
+  int32_t* indices;      // [rows, k]
 };
 
 struct NormTensor {

@@ -16,7 +16,7 @@ constexpr const char* kOperatorNames[] = {
     "adaptive_log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_gradient", "mean_nonzero",
     "mean_nonzero_gradient", "squared_error", "squared_error_gradient", "binary_cross_entropy",
     "binary_cross_entropy_gradient", "global_norm", "adam", "sample", "permutation_attention",
-    "permutation_attention_gradient", "permutation_attention_probabilities"};
+    "permutation_attention_gradient", "permutation_attention_probabilities", "binary_mask", "masked_fill", "top_probabilities"};
 static_assert(sizeof kOperatorNames / sizeof *kOperatorNames == kOperatorCount, "an operator has no name");
 
 }  // namespace

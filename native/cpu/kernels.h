@@ -13,7 +13,8 @@
   X(softmax_cross_entropy) X(softmax_cross_entropy_gradient) X(mean_nonzero) X(mean_nonzero_gradient) \
   X(squared_error) X(squared_error_gradient) X(binary_cross_entropy) X(binary_cross_entropy_gradient) \
   X(global_norm) X(adam) X(sample) \
-  X(permutation_attention) X(permutation_attention_gradient) X(permutation_attention_probabilities)
+  X(permutation_attention) X(permutation_attention_gradient) X(permutation_attention_probabilities) \
+  X(binary_mask) X(masked_fill) X(top_probabilities)
 // clang-format on
 
 XL_KERNELS_BEGIN

@@ -17,25 +17,34 @@ constexpr T kBlindLogSumExp = static_cast<T>(-5e29);
 
 // Ranks and segments of all keys, memory first: memory is visible to every rank and has segment 0.
 struct KeyTables {
-  const int32_t* ranks = nullptr;  // [batch][keys]; null: there are no ranks
+  const int32_t* ranks = nullptr;  // [batch][keys]; null: no key has one. Padding has INT32_MAX, above every query's.
   const int32_t* segments = nullptr;
   int64_t keys = 0;
 
   void make(Workspace& workspace, const PermutationAttentionParams& params) {
     keys = params.memory.length + params.current.length;
-    if (params.key_ranks != nullptr) ranks = extend(workspace, params, params.key_ranks, INT32_MIN);
-    if (params.segment_embedding != nullptr) segments = extend(workspace, params, params.segments, 0);
+    if (params.key_ranks != nullptr || params.key_mask != nullptr) {
+      const auto rank = [&](int64_t row) {
+        if (params.key_mask != nullptr && params.key_mask[row] != 0) return INT32_MAX;
+        return params.key_ranks != nullptr ? params.key_ranks[row] : int32_t{0};
+      };
+      ranks = extend(workspace, params, rank, INT32_MIN);
+    }
+    if (params.segment_embedding != nullptr) {
+      segments = extend(workspace, params, [&](int64_t row) { return params.segments[row]; }, 0);
+    }
   }
 
  private:
-  static const int32_t* extend(Workspace& workspace, const PermutationAttentionParams& params, const int32_t* current, int32_t memory) {
+  template <typename Current>
+  static const int32_t* extend(Workspace& workspace, const PermutationAttentionParams& params, const Current& current, int32_t memory) {
     const int64_t memory_length = params.memory.length;
     const int64_t length = params.current.length;
     int32_t* const table = workspace.allocate<int32_t>(params.batch * (memory_length + length));
     for (int64_t b = 0; b < params.batch; ++b) {
       int32_t* const row = table + b * (memory_length + length);
       for (int64_t j = 0; j < memory_length; ++j) row[j] = memory;
-      for (int64_t c = 0; c < length; ++c) row[memory_length + c] = current[b * length + c];
+      for (int64_t c = 0; c < length; ++c) row[memory_length + c] = current(b * length + c);
     }
     return table;
   }
@@ -104,7 +113,7 @@ struct PermutationHead {
   PermutationQuery<T> make_query(const AttentionStream& stream, int64_t n, int64_t position) const {
     PermutationQuery<T> query{n, position, INT32_MAX, 0, 0, 0};
     const int64_t at = rows.batch * params.current.length + position;
-    if (tables.ranks != nullptr) query.rank = params.query_ranks[at];
+    if (params.query_ranks != nullptr) query.rank = params.query_ranks[at];
     if (tables.segments != nullptr) {
       query.segment = params.segments[at];
       query.same = segment_score(stream, n, 0);

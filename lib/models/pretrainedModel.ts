@@ -1,0 +1,98 @@
+import { type DeviceLike, Device, resolveDevice } from '../device';
+import { type FloatDType } from '../dtype';
+import { Parameters } from '../nn/parameters';
+import { Generator } from '../random';
+import type { TensorContainer } from '../scope';
+import type { Parameter, Tensor } from '../tensor';
+import { loadWeights, readModelConfig, saveModel } from './pretrained';
+
+export interface ModelOptions {
+  /** Of the initial weights and of dropout. Default 1. */
+  seed?: number;
+  /** Default `'auto'`. */
+  device?: DeviceLike;
+  /** Default `'float32'`; `'float64'` serves tests. */
+  dtype?: FloatDType;
+}
+
+/** What every model has, whatever its architecture: weights, mode, files. */
+export abstract class PretrainedModel implements TensorContainer {
+  /** The source of dropout masks. */
+  generator: Generator;
+  /** @internal */
+  readonly weights: Parameters;
+  private isTraining = false;
+
+  protected constructor({ seed = 1, device, dtype = 'float32' }: ModelOptions) {
+    const initial = new Generator(seed);
+    this.weights = new Parameters(device instanceof Device ? device : resolveDevice(device), dtype, initial);
+    this.generator = new Generator(seed, 2 ** 32);
+  }
+
+  get device(): Device {
+    return this.weights.device;
+  }
+
+  get training(): boolean {
+    return this.isTraining;
+  }
+
+  /** Weights by checkpoint name, tied ones once. */
+  parameters(): ReadonlyMap<string, Parameter> {
+    return this.weights.map;
+  }
+
+  *tensors(): Iterable<Tensor> {
+    yield* this.weights.map.values();
+  }
+
+  /** Dropout on; what was cached for inference is dropped. */
+  train(): void {
+    this.isTraining = true;
+    this.clearCache();
+  }
+
+  /** Dropout off. */
+  eval(): void {
+    this.isTraining = false;
+  }
+
+  /** Writes config.json and model.safetensors, which Hugging Face's classes load as well. */
+  async save(directory: string): Promise<void> {
+    await saveModel(directory, this.weights, this.configFile());
+  }
+
+  /** Frees weights, gradients and caches. */
+  dispose(): void {
+    this.clearCache();
+    this.weights.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** @internal Drops what was cached for inference. */
+  abstract clearCache(): void;
+
+  /** config.json. */
+  protected abstract configFile(): Record<string, unknown>;
+
+  /** Makes a model from a folder's config.json and fills its weights. */
+  protected static async loadFolder<Config, Model extends PretrainedModel>(
+    directory: string,
+    readConfig: (file: Record<string, unknown>) => Config,
+    make: (config: Config) => Model,
+    prefix: string,
+    optional?: (name: string) => boolean,
+  ): Promise<Model> {
+    const model = make(readConfig(await readModelConfig(directory)));
+    try {
+      await loadWeights(directory, model.weights, prefix, optional);
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+    return model;
+  }
+}
