@@ -9,12 +9,19 @@ const maxConfigBytes = 2 ** 20;
  * The config.json of a model folder, as it stands. `__proto__` and the like are plain keys without effect.
  * @throws XlformersError ERR_FILE_*, ERR_CONFIG naming the file
  */
-export async function readConfigFile(directory: string): Promise<Record<string, unknown>> {
-  const file = path.join(directory, 'config.json');
+export function readConfigFile(directory: string): Promise<Record<string, unknown>> {
+  return readJsonFile(path.join(directory, 'config.json'), maxConfigBytes);
+}
+
+/**
+ * A JSON object from a file of limited size.
+ * @throws XlformersError ERR_FILE_*, ERR_CONFIG naming the file
+ */
+export async function readJsonFile(file: string, maxBytes: number): Promise<Record<string, unknown>> {
   const { handle, size } = await openRegularFile(file);
   try {
-    if (size > maxConfigBytes) {
-      throw new XlformersError('ERR_CONFIG', `${file}: has ${size} bytes, expected at most ${maxConfigBytes}`);
+    if (size > maxBytes) {
+      throw new XlformersError('ERR_CONFIG', `${file}: has ${size} bytes, expected at most ${maxBytes}`);
     }
     const text = new TextDecoder().decode(await readExactly(handle, file, 0, size));
     let value: unknown;

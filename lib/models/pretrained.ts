@@ -2,7 +2,8 @@ import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { writeFileAtomically } from '../checkpoints/atomicFile';
 import { readConfigFile } from '../checkpoints/modelFolder';
-import { openSafetensors, toFloat32, writeSafetensors } from '../checkpoints/safetensors';
+import { toFloat32, writeSafetensors } from '../checkpoints/safetensors';
+import { openWeights } from '../checkpoints/weights';
 import { XlformersError } from '../errors';
 import type { Parameters } from '../nn/parameters';
 
@@ -19,7 +20,7 @@ export async function readModelConfig(directory: string): Promise<Record<string,
 }
 
 /**
- * Fills the parameters from `model.safetensors`. Names may lack or have the prefix `transformer.` (a checkpoint of the bare model,
+ * Fills the parameters from the folder's weights, safetensors or PyTorch's files. Names may lack or have the prefix `transformer.` (a checkpoint of the bare model,
  * or of one with a head).
  * @param optional names that may be missing (the head of a freshly made classifier)
  * @throws XlformersError ERR_CHECKPOINT_MISMATCH listing missing, unexpected and mis-shaped tensors by name
@@ -30,7 +31,7 @@ export async function loadWeights(
   ownPrefix: string,
   optional: (name: string) => boolean = () => false,
 ): Promise<void> {
-  const file = await openSafetensors(path.join(directory, 'model.safetensors'));
+  const file = await openWeights(directory);
   try {
     const stored = new Map([...file.tensors.keys()].filter((name) => !computed.test(name)).map((name) => [name, name]));
     const hasPrefix = [...stored.keys()].some((name) => name.startsWith('transformer.'));

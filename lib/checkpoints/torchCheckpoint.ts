@@ -1,0 +1,170 @@
+/**
+ * PyTorch checkpoints: the zip format since 1.6 and the older one. Only tensors are read, one at a time; the pickle inside is
+ * interpreted by a machine that executes nothing (unpickle.ts).
+ */
+import type { promises as fs } from 'node:fs';
+import { XlformersError } from '../errors';
+import { openRegularFile, readExactly } from './readFile';
+import { dtypeBytes } from './safetensorsHeader';
+import { gather, span, stateDict, storageOf, type TorchStorage, type TorchTensor, torchGlobals } from './torchTensors';
+import { type PickleValue, unpickle } from './unpickle';
+import { entryDataStart, readZipDirectory } from './zipArchive';
+import type { WeightsFile, WeightInfo } from './weights';
+
+/** A pickle of tensors' names and shapes is a few hundred kilobytes. */
+const maxPickleBytes = 256 * 2 ** 20;
+
+/** Where the bytes of a storage lie. */
+type StorageStart = (storage: TorchStorage) => Promise<number>;
+
+class TorchCheckpoint implements WeightsFile {
+  readonly tensors: ReadonlyMap<string, WeightInfo>;
+
+  constructor(
+    readonly path: string,
+    private readonly handle: fs.FileHandle,
+    private readonly entries: ReadonlyMap<string, TorchTensor>,
+    private readonly storageStart: StorageStart,
+  ) {
+    this.tensors = new Map([...entries].map(([name, { shape, storage }]) => [name, { shape, dtype: storage.dtype }]));
+  }
+
+  async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
+    const tensor = this.entries.get(name);
+    if (!tensor) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${this.path}: no tensor '${name}'`);
+    const width = dtypeBytes[tensor.storage.dtype];
+    const { begin, end } = span(tensor);
+    const start = await this.storageStart(tensor.storage);
+    const bytes = await readExactly(this.handle, this.path, start + begin * width, (end - begin) * width);
+    return isContiguous(tensor) ? bytes : gather(tensor, bytes);
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+}
+
+/**
+ * Opens a `.bin` or `.pt` file and reads the names, shapes and places of its tensors.
+ * @throws XlformersError ERR_FILE_*, ERR_ZIP, ERR_PICKLE_*, ERR_TORCH_* naming file and reason
+ */
+export async function openTorchCheckpoint(path: string): Promise<WeightsFile> {
+  const { handle, size } = await openRegularFile(path);
+  try {
+    const magic = size >= 4 ? Buffer.from(await readExactly(handle, path, 0, 4)).toString('latin1') : '';
+    return magic === 'PK\x03\x04' ? await openZip(path, handle, size) : await openLegacy(path, handle, size);
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function openZip(path: string, handle: fs.FileHandle, size: number): Promise<WeightsFile> {
+  const entries = await readZipDirectory(handle, path, size);
+  const pickles = [...entries.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
+  if (pickles.length !== 1) {
+    throw new XlformersError('ERR_TORCH', `${path}: got ${pickles.length} entries */data.pkl, expected one`);
+  }
+  const [pickle] = pickles as [string];
+  const prefix = pickle.slice(0, -'data.pkl'.length);
+  const readEntry = async (name: string, limit: number): Promise<Uint8Array | null> => {
+    const entry = entries.get(name);
+    if (!entry) return null;
+    if (entry.size > limit) throw new XlformersError('ERR_TORCH', `${path}: entry '${name}' has ${entry.size} bytes`);
+    return readExactly(handle, path, await entryDataStart(handle, path, entry), entry.size);
+  };
+  const order = await readEntry(`${prefix}byteorder`, 16);
+  if (order && Buffer.from(order).toString('latin1') !== 'little') {
+    throw new XlformersError('ERR_TORCH_UNSUPPORTED', `${path}: its numbers are big-endian, expected little-endian`);
+  }
+  const bytes = (await readEntry(pickle, maxPickleBytes)) as Uint8Array;
+  const { value } = unpickle(bytes, { file: path, globals: torchGlobals, persistentLoad: storageOf });
+  const storageStart: StorageStart = async (storage) => {
+    const name = `${prefix}data/${storage.key}`;
+    const entry = entries.get(name);
+    const expected = storage.size * dtypeBytes[storage.dtype];
+    if (entry?.size !== expected) {
+      throw new XlformersError(
+        'ERR_TORCH_STORAGE',
+        `${path}: storage '${storage.key}': got ${entry ? `${entry.size} bytes` : 'no entry'}, expected ${expected} bytes`,
+      );
+    }
+    return entryDataStart(handle, path, entry);
+  };
+  return checked(path, handle, value, storageStart);
+}
+
+const legacyMagic = 0x1950a86a20f9469cfc6cn;
+const legacyProtocol = 1001;
+
+/** Five pickles (magic number, protocol, system, objects, storage keys), then each storage: its elements as int64, its bytes. */
+async function openLegacy(path: string, handle: fs.FileHandle, size: number): Promise<WeightsFile> {
+  const fail = (message: string): never => {
+    throw new XlformersError('ERR_TORCH_LEGACY', `${path}: ${message}`);
+  };
+  const head = await readExactly(handle, path, 0, Math.min(size, maxPickleBytes));
+  let position = 0;
+  const storages = new Map<string, TorchStorage>();
+  const next = (): PickleValue => {
+    const { value, end } = unpickle(head.subarray(position), {
+      file: path,
+      globals: torchGlobals,
+      persistentLoad: (id, refuse) => {
+        const storage = storageOf(id, refuse);
+        const known = storages.get(storage.key);
+        if (known && (known.dtype !== storage.dtype || known.size !== storage.size)) {
+          return refuse(`storage '${storage.key}' is described twice, differently`);
+        }
+        storages.set(storage.key, known ?? storage);
+        return known ?? storage;
+      },
+    });
+    position += end;
+    return value;
+  };
+  if (head[0] !== 0x80) fail('is neither a zip archive nor a pickle: no PyTorch file');
+  if (next() !== legacyMagic) fail('does not start with the magic number of PyTorch files');
+  if (next() !== legacyProtocol) fail(`is not of protocol ${legacyProtocol}`);
+  const system = next();
+  if (!(system instanceof Map) || system.get('little_endian') !== true)
+    fail('was not written on a little-endian machine');
+  const root = next();
+  const keys = next();
+  if (!Array.isArray(keys) || keys.length !== storages.size || new Set(keys).size !== keys.length) {
+    return fail('its list of storages does not fit the tensors');
+  }
+  const starts = new Map<string, number>();
+  for (const key of keys) {
+    const storage = typeof key === 'string' ? storages.get(key) : undefined;
+    if (!storage) return fail(`storage '${String(key)}' belongs to no tensor`);
+    if (position + 8 > size) fail('ends within its storages');
+    const count = Buffer.from(await readExactly(handle, path, position, 8)).readBigInt64LE(0);
+    if (count !== BigInt(storage.size))
+      fail(`storage '${storage.key}' has ${count} elements, expected ${storage.size}`);
+    starts.set(storage.key, position + 8);
+    position += 8 + storage.size * dtypeBytes[storage.dtype];
+  }
+  if (position > size) fail(`has ${size} bytes, expected ${position}`);
+  return checked(path, handle, root, (storage) => Promise.resolve(starts.get(storage.key) as number));
+}
+
+/** Every storage is where it should be before anything is read. */
+async function checked(
+  path: string,
+  handle: fs.FileHandle,
+  root: PickleValue,
+  storageStart: StorageStart,
+): Promise<WeightsFile> {
+  const tensors = stateDict(path, root);
+  for (const { storage } of tensors.values()) await storageStart(storage);
+  return new TorchCheckpoint(path, handle, tensors, storageStart);
+}
+
+function isContiguous({ shape, strides }: TorchTensor): boolean {
+  let run = 1;
+  for (let axis = shape.length - 1; axis >= 0; axis -= 1) {
+    if (shape[axis] !== 1 && strides[axis] !== run) return shape.includes(0);
+    run *= shape[axis] as number;
+  }
+  return true;
+}
