@@ -1,6 +1,10 @@
 import { XlformersError } from '../errors';
 import { CharTrie } from './charTrie';
 
+/** The table for NFKC has keys of up to 27 bytes, and 82,000 steps. */
+const maxKeyBytes = 64;
+const maxSteps = 2 ** 20;
+
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
@@ -57,11 +61,14 @@ export class CharsMap {
     return this.replacements[rule];
   }
 
-  /** Walks the double array depth first. Every unit may be entered once: damage cannot make the walk long. */
+  /**
+   * Walks the double array depth first. Branches may share their ends (darts-clone builds a graph), so only counting keeps a damaged file
+   * from making the walk endless.
+   */
   private readRules(units: Uint32Array, strings: Uint8Array): void {
     const byOffset = new Map<number, number>();
-    const entered = new Uint8Array(units.length);
     const key: number[] = [];
+    let steps = 0;
     const visit = (position: number): void => {
       const first = (position ^ offsetOf(units[position] as number)) >>> 0;
       // Offsets are multiples of 256, so the children of a node lie in one block.
@@ -70,10 +77,9 @@ export class CharsMap {
         const child = (first ^ byte) >>> 0;
         const unit = units[child];
         if (unit === undefined || labelOf(unit) !== byte) continue;
-        if (entered[child]) throw damaged('a node with two parents');
-        entered[child] = 1;
         key.push(byte);
-        if (key.length > 64) throw damaged('a rule for more than 64 bytes');
+        steps += 1;
+        if (key.length > maxKeyBytes || steps > maxSteps) throw damaged('a trie without end');
         if (hasLeaf(unit)) {
           const leaf = (child ^ offsetOf(unit)) >>> 0;
           if (leaf >= units.length) throw damaged(`a leaf at ${leaf} of ${units.length}`);
