@@ -1,4 +1,4 @@
-import { type Memory, Tensor, TransformerXLLMHeadModel, openSafetensors, scope } from '../../lib';
+import { type Memory, Tensor, TransformerXLLMHeadModel, XLNetLMHeadModel, openSafetensors, scope } from '../../lib';
 import { Adam } from '../../lib/train/adam';
 import { fixturePath, readGolden, readJson } from '../support/fixtures';
 
@@ -67,6 +67,60 @@ test('training follows PyTorch: losses, gradient norms and final weights of trai
   await file.close();
   expect(compared).toBeGreaterThan(10);
   mems?.dispose();
+  optimizer.dispose();
+  model.dispose();
+});
+
+test('training follows PyTorch: losses, gradient norms and final weights of train-xlnet-adamw', async () => {
+  const folder = fixturePath('training', 'train-xlnet-adamw');
+  const { learningRates, clipGradNorm, losses, gradNorms } = readJson<Trajectory>(folder, 'case.json');
+  const golden = await readGolden(folder);
+  const model = await XLNetLMHeadModel.fromPretrained(folder, { device: 'cpu' });
+  model.train();
+  const optimizer = new Adam(model.parameters(), {
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-6,
+    weightDecay: 0.01,
+    decoupled: true,
+    clipNorm: clipGradNorm,
+  });
+  const names = [...golden.keys()].filter((name) => name.startsWith('in.0.')).map((name) => name.slice(5));
+  expect(names.sort()).toEqual(['input_ids', 'labels', 'perm_mask', 'target_mapping']);
+  for (const [index, rate] of learningRates.entries()) {
+    optimizer.zeroGrad();
+    const input = (name: string) => golden.get(`in.${index}.${name}`)!;
+    const ids = (name: string) =>
+      Tensor.from(Array.from(input(name).values), input(name).shape, { device: 'cpu', dtype: 'int32' });
+    const floats = (name: string) => Tensor.from(Array.from(input(name).values), input(name).shape, { device: 'cpu' });
+    const loss = scope(() => {
+      const out = model.forward({
+        inputIds: ids('input_ids'),
+        labels: ids('labels'),
+        permMask: floats('perm_mask'),
+        targetMapping: floats('target_mapping'),
+      });
+      out.loss!.backward();
+      return out.loss!;
+    });
+    const clip = optimizer.step(index + 1, rate);
+    const value = await loss.item();
+    const [norm] = await clip.data();
+    expect(Math.abs(value - losses[index]!) / losses[index]!).toBeLessThan(1e-4);
+    expect(Math.abs(norm! - gradNorms[index]!) / gradNorms[index]!).toBeLessThan(1e-3);
+    loss.dispose();
+    clip.dispose();
+  }
+  let compared = 0;
+  for (const [name, parameter] of model.parameters()) {
+    const expected = golden.get(`final.${name}`);
+    if (!expected) continue;
+    compared += 1;
+    const actual = await parameter.data();
+    for (let index = 0; index < expected.values.length; index += 1)
+      expect(Math.abs(actual[index]! - expected.values[index]!)).toBeLessThan(2e-3);
+  }
+  expect(compared).toBeGreaterThan(20);
   optimizer.dispose();
   model.dispose();
 });
