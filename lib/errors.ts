@@ -71,6 +71,9 @@ export const errorCodes = {
   ERR_TOKENIZER_UNSUPPORTED: 'the tokenizer uses a feature that this library does not run',
   ERR_TOKENIZER_ID: 'the tokenizer has missing, negative or duplicate ids',
   ERR_VOCAB: 'the vocabulary file is inconsistent',
+
+  // Data
+  ERR_DATA_FORMAT: 'a data file holds something that cannot be used',
 } as const;
 
 export type ErrorCode = keyof typeof errorCodes;

@@ -2,10 +2,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Command } from 'commander';
-import { devices } from '../../lib';
-import { enwik8Base, measureCases, type CaseResult, type MeasureOptions } from './cases';
+import { devices, type PretrainedModel } from '../../lib';
+import { type CaseMaker, type CaseResult, measureCases } from './measure';
 import { speedPicture } from './picture';
-import { findPython, Rival } from './rival';
+import { findPython, Rival, type RivalMode } from './rival';
+import { enwik8Base, transformerXLCases } from './transformerXLCases';
+import { xlnetBase, xlnetCases } from './xlnetCases';
 
 interface Flags {
   json?: boolean;
@@ -13,6 +15,7 @@ interface Flags {
   rounds: string;
   only?: string;
   picture?: string;
+  compiled?: boolean;
 }
 
 const program = new Command('bench')
@@ -21,43 +24,53 @@ const program = new Command('bench')
   .option('--python <path>', 'a Python with torch and transformers 4.57 (default: XLFORMERS_PYTHON, then python3)')
   .option('--rounds <n>', 'measurements of each side per case', '7')
   .option('--only <text>', 'cases whose name contains the text')
+  .option('--compiled', 'also torch.compile, which takes minutes to compile each shape')
   .option('--picture <file>', 'also draws the ratios as an SVG')
   .parse();
+
+/** The model families, each with a model whose weights all sides load. */
+const suites: { make: () => PretrainedModel; cases: (model: never) => CaseMaker[] }[] = [
+  { make: enwik8Base, cases: transformerXLCases },
+  { make: xlnetBase, cases: xlnetCases },
+];
 
 async function main(): Promise<void> {
   const flags = program.opts<Flags>();
   const threads = cpuThreads();
   const found = findPython(flags.python);
-  const directory = mkdtempSync(path.join(os.tmpdir(), 'xlformers-bench-'));
-  const rivals: Rival[] = [];
-  try {
-    const model = enwik8Base();
-    await model.save(directory);
-    if ('python' in found) {
-      for (const pages of ['eager', 'kept-pages'] as const) {
-        const rival = await Rival.start(found.python, threads, pages);
-        await rival.run({ kind: 'load', directory });
-        rivals.push(rival);
+  if (!('python' in found)) process.stderr.write(`Measuring alone: ${found.reason}\n`);
+  const modes: RivalMode[] = flags.compiled ? ['eager', 'kept-pages', 'compiled'] : ['eager', 'kept-pages'];
+  const results: CaseResult[] = [];
+  for (const { make, cases } of suites) {
+    const model = make();
+    const makers = cases(model as never).filter(([name]) => name.includes(flags.only ?? ''));
+    const directory = mkdtempSync(path.join(os.tmpdir(), 'xlformers-bench-'));
+    const rivals: Rival[] = [];
+    try {
+      if ('python' in found && makers.length > 0) {
+        await model.save(directory);
+        for (const mode of modes) {
+          const rival = await Rival.start(found.python, threads, mode);
+          rivals.push(rival);
+          await rival.run({ kind: 'load', directory });
+        }
       }
-    } else {
-      process.stderr.write(`Measuring alone: ${found.reason}\n`);
+      const options = { device: model.device, rivals, rounds: Number(flags.rounds) };
+      for await (const result of measureCases(makers, options)) {
+        results.push(result);
+        if (!flags.json) process.stdout.write(describe(result));
+      }
+    } finally {
+      for (const rival of rivals) rival.stop();
+      model.dispose();
+      rmSync(directory, { recursive: true, force: true });
     }
-    const options: MeasureOptions = { model, rivals, rounds: Number(flags.rounds), only: flags.only };
-    const results: CaseResult[] = [];
-    for await (const result of measureCases(options)) {
-      results.push(result);
-      if (!flags.json) process.stdout.write(describe(result));
-    }
-    if (flags.json) {
-      process.stdout.write(`${JSON.stringify({ machine: describeMachine(), threads, results }, null, 2)}\n`);
-    }
-    if (flags.picture) {
-      writeFileSync(flags.picture, speedPicture(results, `${describeMachine()}, float32, medians of ${flags.rounds}`));
-    }
-    model.dispose();
-  } finally {
-    for (const rival of rivals) rival.stop();
-    rmSync(directory, { recursive: true, force: true });
+  }
+  if (flags.json) {
+    process.stdout.write(`${JSON.stringify({ machine: describeMachine(), threads, results }, null, 2)}\n`);
+  }
+  if (flags.picture) {
+    writeFileSync(flags.picture, speedPicture(results, `${describeMachine()}, float32, medians of ${flags.rounds}`));
   }
 }
 

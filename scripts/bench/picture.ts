@@ -1,6 +1,6 @@
 /** The picture of speed in the README: how many times as fast as the faster PyTorch, a bar for each case. */
 import { escapeXml } from '../../lib/svg';
-import type { CaseResult } from './cases';
+import type { CaseResult } from './measure';
 
 const width = 760;
 const rowHeight = 38;

@@ -7,7 +7,9 @@ import { createInterface, type Interface } from 'node:readline';
 export type RivalCase =
   | { kind: 'load'; directory: string }
   | { kind: 'train' | 'forward'; batch: number; target: number; memory: number }
-  | { kind: 'attention'; length: number; heads: number; headDim: number };
+  | { kind: 'attention'; length: number; heads: number; headDim: number }
+  | { kind: 'xlnetForward'; batch: number; length: number }
+  | { kind: 'xlnetTrain'; batch: number; length: number; targets: number };
 
 export interface RivalMeasure {
   milliseconds: number;
@@ -21,6 +23,9 @@ const keepPages = {
   MALLOC_TRIM_THRESHOLD_: '4294967296',
   MALLOC_TOP_PAD_: '268435456',
 };
+
+/** How PyTorch runs: as it is, with glibc keeping freed pages, or compiled (forward passes; with kept pages too). */
+export type RivalMode = 'eager' | 'kept-pages' | 'compiled';
 
 /** A Python with torch, from --python, XLFORMERS_PYTHON or the path; null with the reason when there is none. */
 export function findPython(given: string | undefined): { python: string } | { reason: string } {
@@ -49,10 +54,10 @@ export class Rival {
     child.stderr.resume();
   }
 
-  static async start(python: string, threads: number, pages: 'eager' | 'kept-pages'): Promise<Rival> {
+  static async start(python: string, threads: number, mode: RivalMode): Promise<Rival> {
     const script = path.join(__dirname, '..', 'reference', 'bench_worker.py');
-    const env = { ...process.env, OMP_NUM_THREADS: String(threads), ...(pages === 'kept-pages' ? keepPages : {}) };
-    const rival = new Rival(`PyTorch ${pages}`, spawn(python, [script, String(threads)], { env }));
+    const env = { ...process.env, OMP_NUM_THREADS: String(threads), ...(mode === 'eager' ? {} : keepPages) };
+    const rival = new Rival(`PyTorch ${mode}`, spawn(python, [script, String(threads), mode], { env }));
     await rival.read();
     return rival;
   }

@@ -5,6 +5,10 @@ Reads one JSON case per line, answers with one JSON line {"milliseconds": ...}.
   {"kind": "train", "batch", "target", "memory"}    one step: forward, backward, clip, Adam
   {"kind": "forward", "batch", "target", "memory"}  one segment without gradients, memory carried
   {"kind": "attention", "length", "heads", "headDim"}
+  {"kind": "xlnetForward", "batch", "length"}          hidden states without gradients
+  {"kind": "xlnetTrain", "batch", "length", "targets"}  one two-stream step: forward, backward, clip, Adam
+
+Arguments: threads, mode (eager, kept-pages: an environment of the caller's; compiled: torch.compile for forward passes).
 """
 
 import json
@@ -15,9 +19,12 @@ import time
 import torch
 import torch.nn.functional as F
 
+from transformers import XLNetLMHeadModel
+
 from transformer_xl import load
 
 torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
+compiled = len(sys.argv) > 2 and sys.argv[2] == "compiled"
 state = {}
 
 
@@ -94,12 +101,72 @@ def attention(case):
     return time.perf_counter() - started
 
 
+@torch.no_grad()
+def xlnet_forward(case):
+    key = json.dumps(case, sort_keys=True)
+    if state.get("key") != key:
+        torch.manual_seed(0)
+        state["key"] = key
+        state["model"].eval()
+        state["ids"] = torch.randint(0, state["model"].config.vocab_size, (case["batch"], case["length"]))
+        body = state["model"].transformer
+        state["body"] = torch.compile(body, dynamic=False) if compiled else body
+    started = time.perf_counter()
+    state["body"](state["ids"], use_mems=False)
+    return time.perf_counter() - started
+
+
+def xlnet_train(case):
+    model = state["model"]
+    batch, length, targets = case["batch"], case["length"], case["targets"]
+    key = json.dumps(case, sort_keys=True)
+    if state.get("key") != key:
+        torch.manual_seed(0)
+        state["key"] = key
+        vocabulary = model.config.vocab_size
+        # Every sixth token is predicted, in the order of their positions; a token sees those that are not.
+        positions = torch.arange(targets) * 6
+        rank = torch.full((length,), -1)
+        rank[positions] = positions
+        hidden = (rank[None, :] >= rank.clamp(min=0)[:, None]).float()
+        mapping = torch.zeros(targets, length)
+        mapping[torch.arange(targets), positions] = 1
+        state["inputs"] = {
+            "input_ids": torch.randint(0, vocabulary, (batch, length)),
+            "perm_mask": hidden.expand(batch, -1, -1).contiguous(),
+            "target_mapping": mapping.expand(batch, -1, -1).contiguous(),
+            "labels": torch.randint(0, vocabulary, (batch, targets)),
+        }
+        state["optimizer"] = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+        model.train()
+    started = time.perf_counter()
+    state["optimizer"].zero_grad()
+    model(**state["inputs"], use_mems=False).loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+    state["optimizer"].step()
+    return time.perf_counter() - started
+
+
+def load_any(directory):
+    with open(f"{directory}/config.json") as file:
+        is_xlnet = json.load(file)["model_type"] == "xlnet"
+    return XLNetLMHeadModel.from_pretrained(directory) if is_xlnet else load(directory)
+
+
+KINDS = {
+    "train": train,
+    "forward": forward,
+    "attention": attention,
+    "xlnetForward": xlnet_forward,
+    "xlnetTrain": xlnet_train,
+}
+
+
 def run(case):
-    kind = case["kind"]
-    if kind == "load":
-        state["model"] = load(case["directory"])
+    if case["kind"] == "load":
+        state["model"] = load_any(case["directory"])
         return 0.0
-    return {"train": train, "forward": forward, "attention": attention}[kind](case)
+    return KINDS[case["kind"]](case)
 
 
 print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)

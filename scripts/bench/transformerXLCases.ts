@@ -9,45 +9,7 @@ import {
   scope,
 } from '../../lib';
 import { Adam } from '../../lib/train/adam';
-import { multiplyAddPeak } from './peak';
-import type { Rival, RivalCase } from './rival';
-
-export interface RivalResult {
-  name: string;
-  /** Median. */
-  milliseconds: number;
-  peakRiseBytes: number;
-}
-
-export interface CaseResult {
-  name: string;
-  /** Median. */
-  milliseconds: number;
-  /** Of the physical limit: needed floating-point operations at the machine's measured rate. */
-  share: number;
-  limit: string;
-  /** Memory beyond weights and inputs at the highest point. */
-  peakBytes: number;
-  rivals: RivalResult[];
-}
-
-export interface MeasureOptions {
-  model: TransformerXLLMHeadModel;
-  rivals: readonly Rival[];
-  /** Measurements of each side. */
-  rounds: number;
-  /** Only cases whose name contains it. */
-  only?: string | undefined;
-}
-
-interface Case {
-  name: string;
-  request: RivalCase;
-  /** Floating-point operations that nobody can avoid. */
-  flops: number;
-  run(): Promise<void>;
-  dispose(): void;
-}
+import { type Case, type CaseMaker, randomIds } from './measure';
 
 const layers = 12;
 const dModel = 512;
@@ -79,69 +41,15 @@ export function enwik8Base(): TransformerXLLMHeadModel {
   );
 }
 
-/** Measures the cases one after the other, all sides taking turns within each. */
-export async function* measureCases(options: MeasureOptions): AsyncIterable<CaseResult> {
-  const { model, rivals, rounds, only } = options;
-  const makers: [name: string, make: () => Case][] = [
+/** What the foundation is measured by. */
+export function transformerXLCases(model: TransformerXLLMHeadModel): CaseMaker[] {
+  return [
     ['training step, batch 4, target 128, memory 128', () => trainCase(model, 4, 128, 128)],
     ['training step, batch 2, target 512, memory 512', () => trainCase(model, 2, 512, 512)],
     ['segment forward, batch 4, target 128, memory 128', () => forwardCase(model, 4, 128, 128)],
     ['segment forward, batch 1, target 512, memory 512', () => forwardCase(model, 1, 512, 512)],
     ['relative attention forward, length 2048', () => attentionCase(model, 2048)],
   ];
-  for (const [name, make] of makers) {
-    if (only !== undefined && !name.includes(only)) continue;
-    const current = make();
-    const { device } = model;
-    try {
-      // Two rounds to fill caches, memories and page tables on every side.
-      for (let warmup = 0; warmup < 2; warmup += 1) {
-        await current.run();
-        for (const rival of rivals) await rival.run(current.request);
-      }
-      const base = device.memory().liveBytes;
-      device.resetPeak();
-      const own: number[] = [];
-      const others = rivals.map(() => [] as number[]);
-      const rises = rivals.map(() => 0);
-      let peak = 0;
-      for (let round = 0; round < rounds; round += 1) {
-        const started = performance.now();
-        await current.run();
-        own.push(performance.now() - started);
-        peak = Math.max(peak, device.memory().peakBytes - base);
-        for (const [index, rival] of rivals.entries()) {
-          const { milliseconds, peakRiseBytes } = await rival.run(current.request);
-          (others[index] as number[]).push(milliseconds);
-          rises[index] = Math.max(rises[index] as number, peakRiseBytes);
-        }
-      }
-      const rate = await multiplyAddPeak(device);
-      const milliseconds = median(own);
-      yield {
-        name,
-        milliseconds,
-        share: current.flops / rate / (milliseconds / 1000),
-        limit: `the limit (${(current.flops / 1e9).toFixed(1)} GFLOP at ${(rate / 1e9).toFixed(0)} GFLOP/s)`,
-        peakBytes: peak,
-        rivals: rivals.map((rival, index) => ({
-          name: rival.name,
-          milliseconds: median(others[index] as number[]),
-          peakRiseBytes: rises[index] as number,
-        })),
-      };
-    } finally {
-      current.dispose();
-    }
-  }
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1
-    ? (sorted[middle] as number)
-    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }
 
 /** Query-key pairs that a causal segment with memory sees. */
@@ -172,15 +80,6 @@ function trainFlops(batch: number, target: number, memory: number): number {
   return layers * layer + 3 * 2 * rows * dModel * vocabulary;
 }
 
-function randomIds(batch: number, target: number, seed: number): Int32Array {
-  // A fixed linear congruential sequence: any ids will do, the same for each run.
-  let value = seed;
-  return Int32Array.from({ length: batch * target }, () => {
-    value = (value * 1103515245 + 12345) % 2147483648;
-    return value % vocabulary;
-  });
-}
-
 function trainCase(model: TransformerXLLMHeadModel, batch: number, target: number, memory: number): Case {
   model.resetMemoryLength(memory);
   model.train();
@@ -190,7 +89,6 @@ function trainCase(model: TransformerXLLMHeadModel, batch: number, target: numbe
   let mems: Memory | undefined;
   let step = 0;
   return {
-    name: 'train',
     request: { kind: 'train', batch, target, memory },
     flops: trainFlops(batch, target, memory),
     run: async () => {
@@ -198,8 +96,8 @@ function trainCase(model: TransformerXLLMHeadModel, batch: number, target: numbe
       const { loss, next } = scope(() => {
         const { device } = model;
         const out = model.forward({
-          inputIds: Tensor.from(randomIds(batch, target, 1), [batch, target], { device }),
-          targets: Tensor.from(randomIds(batch, target, 2), [batch, target], { device }),
+          inputIds: Tensor.from(randomIds(batch * target, vocabulary, 1), [batch, target], { device }),
+          targets: Tensor.from(randomIds(batch * target, vocabulary, 2), [batch, target], { device }),
           mems,
         });
         (out.loss as Tensor).backward();
@@ -227,13 +125,14 @@ function forwardCase(model: TransformerXLLMHeadModel, batch: number, target: num
   model.eval();
   let mems: Memory | undefined;
   return {
-    name: 'forward',
     request: { kind: 'forward', batch, target, memory },
     flops: forwardFlops(batch, target, memory),
     run: async () => {
       const { hidden, next } = noGrad(() =>
         scope(() => {
-          const inputIds = Tensor.from(randomIds(batch, target, 1), [batch, target], { device: model.device });
+          const inputIds = Tensor.from(randomIds(batch * target, vocabulary, 1), [batch, target], {
+            device: model.device,
+          });
           const out = model.transformer.forward({ inputIds, mems });
           return { hidden: out.lastHiddenState, next: out.mems };
         }),
@@ -260,7 +159,6 @@ function attentionCase(model: TransformerXLLMHeadModel, length: number): Case {
   const position = normal([length, heads, headDim]);
   const [contentBias, positionBias] = [normal([heads, headDim]), normal([heads, headDim])];
   return {
-    name: 'attention',
     request: { kind: 'attention', length, heads, headDim },
     flops: attentionFlops(visiblePairs(1, length, 0)),
     run: async () => {
