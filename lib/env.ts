@@ -1,3 +1,5 @@
+import path from 'node:path';
+
 /**
  * Environment variables, all of them. This is the only file of `lib/` that reads `process.env`.
  *
@@ -9,6 +11,10 @@
  * | XLFORMERS_NUM_THREADS  | read by the addon: threads of the CPU backend                                              | the CPUs allowed |
  * | XLFORMERS_CPU_ISA      | read by the addon: `baseline`, `avx2`, `avx512` or `neon` instead of the best one           | the best one     |
  * | XLFORMERS_CUDA_PLUGIN  | read by the addon: path of the CUDA plugin; empty: none                                    | beside the addon |
+ * | HF_HOME, HF_HUB_CACHE  | where models from the hub are kept, shared with Python's huggingface_hub                   | ~/.cache/huggingface |
+ * | HF_HUB_OFFLINE         | 1: only what is in that cache                                                              | downloads allowed |
+ * | HF_TOKEN               | for models that are not public                                                             | none             |
+ * | HF_ENDPOINT            | another hub                                                                                | the public one   |
  */
 function variable(name: string): string | null {
   const value = process.env[name];
@@ -29,4 +35,22 @@ export function defaultDevice(): string {
 export function faultPoint(): { point: string; remaining: number } | null {
   const [point, count = '1'] = variable('XLFORMERS_FAULT')?.split(':') ?? [];
   return point === undefined ? null : { point, remaining: Number(count) };
+}
+
+/** The folder of the hub's cache; null: the usual one. */
+export function hubCacheDirectory(): string | null {
+  const home = variable('HF_HOME');
+  return variable('HF_HUB_CACHE') ?? (home === null ? null : path.join(home, 'hub'));
+}
+
+export function hubOffline(): boolean {
+  return ['1', 'true', 'yes', 'on'].includes((variable('HF_HUB_OFFLINE') ?? '').toLowerCase());
+}
+
+export function hubToken(): string | null {
+  return variable('HF_TOKEN');
+}
+
+export function hubEndpoint(): string | null {
+  return variable('HF_ENDPOINT');
 }

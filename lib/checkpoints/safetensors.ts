@@ -76,6 +76,28 @@ export async function writeSafetensors(
   await writeAtomically(path, (handle) => writeTo(handle, path, entries, metadata));
 }
 
+/**
+ * The same, for tensors too large to be in memory together: each is read when its turn comes.
+ * @throws XlformersError as writeSafetensors
+ */
+export async function writeSafetensorsStream(
+  path: string,
+  tensors: ReadonlyMap<string, { dtype: SafetensorsDType; shape: readonly number[] }>,
+  read: (name: string) => Promise<Uint8Array>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  await writeAtomically(path, async (handle) => {
+    const sorted = sortedEntries([...tensors].map(([name, info]) => ({ name, ...info })));
+    const { header, sizes } = makeHeader(path, sorted, metadata);
+    await writeAll(handle, header);
+    for (const { name } of sorted) {
+      const data = await read(name);
+      requireSize(path, name, data, sizes.get(name) as number);
+      await writeAll(handle, data);
+    }
+  });
+}
+
 /** @internal Writes to an open file; the caller syncs it. */
 export async function writeTo(
   handle: fs.FileHandle,
@@ -83,30 +105,42 @@ export async function writeTo(
   entries: Iterable<SafetensorsEntry>,
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const sorted = [...entries].sort(
+  const sorted = sortedEntries([...entries]);
+  const { header, sizes } = makeHeader(path, sorted, metadata);
+  for (const { name, data } of sorted) requireSize(path, name, data, sizes.get(name) as number);
+  await writeAll(handle, header);
+  for (const { data } of sorted) await writeAll(handle, data);
+}
+
+type EntryInfo = Omit<SafetensorsEntry, 'data'>;
+
+function sortedEntries<T extends EntryInfo>(entries: T[]): T[] {
+  return entries.sort(
     (a, b) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype] || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
   );
+}
+
+/** The header of tensors in this order, and their sizes in bytes. */
+function makeHeader(
+  path: string,
+  entries: readonly EntryInfo[],
+  metadata: Readonly<Record<string, string>>,
+): { header: Buffer; sizes: Map<string, number> } {
   // Written out by hand: as a property of an object, a tensor named "__proto__" would vanish.
   const members: string[] = [];
   if (Object.keys(metadata).length > 0) members.push(`"__metadata__":${JSON.stringify(metadata)}`);
-  const names = new Set<string>();
+  const sizes = new Map<string, number>();
   let position = 0;
-  for (const { name, dtype, shape, data } of sorted) {
+  for (const { name, dtype, shape } of entries) {
     if (name === '__metadata__' || name.length > 1024 || name.includes('\0')) {
       throw new XlformersError('ERR_SAFETENSORS_NAME', `${path}: ${describe(name)} cannot name a tensor`);
     }
-    if (names.has(name))
+    if (sizes.has(name))
       throw new XlformersError('ERR_SAFETENSORS_DUPLICATE_KEY', `${path}: tensor '${name}' given twice`);
-    names.add(name);
     const bytes = shape.reduce((product, size) => product * size, dtypeBytes[dtype]);
-    if (bytes !== data.byteLength) {
-      throw new XlformersError(
-        'ERR_SAFETENSORS_SIZE',
-        `${path}: tensor '${name}': got ${data.byteLength} bytes, expected ${bytes} for ${dtype} [${shape.join(', ')}]`,
-      );
-    }
     const offsets = [position, position + bytes];
     members.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: offsets })}`);
+    sizes.set(name, bytes);
     position += bytes;
   }
   const json = Buffer.from(`{${members.join(',')}}`, 'utf8');
@@ -114,8 +148,15 @@ export async function writeTo(
   const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
   header.writeBigUInt64LE(BigInt(header.length - 8), 0);
   json.copy(header, 8);
-  await writeAll(handle, header);
-  for (const { data } of sorted) await writeAll(handle, data);
+  return { header, sizes };
+}
+
+function requireSize(path: string, name: string, data: Uint8Array, expected: number): void {
+  if (data.byteLength === expected) return;
+  throw new XlformersError(
+    'ERR_SAFETENSORS_SIZE',
+    `${path}: tensor '${name}': got ${data.byteLength} bytes, expected ${expected} for its type and shape`,
+  );
 }
 
 async function writeAll(handle: fs.FileHandle, data: Uint8Array): Promise<void> {
