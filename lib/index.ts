@@ -10,7 +10,8 @@ export { Parameter, Tensor, type NestedArray, type TensorData, type TensorOption
 export * from './ops';
 
 export { Memory } from './nn/memory';
-export { type ModelOptions, PretrainedModel } from './models/pretrainedModel';
+export { AutoModel } from './models/autoModel';
+export { type ModelOptions, PretrainedModel, type PretrainedOptions } from './models/pretrainedModel';
 export { TransformerXLModel, type TransformerXLInputs, type TransformerXLOutput } from './models/transformerXL';
 export {
   TransformerXLForSequenceClassification,
@@ -48,12 +49,21 @@ export type { LanguageModel } from './models/languageModel';
 
 export { splitCorpus, readBytes, type Corpus } from './data/corpus';
 export { OrderedBatches, type Batch } from './data/orderedBatches';
+export { factorizationOrder, type FactorizationOrder } from './data/permutationOrder';
 export { ByteLevelTokenizer } from './tokenizers/byteLevel';
+export type { BatchOptions, EncodedBatch } from './tokenizers/batch';
+export type { Encoding, Truncation } from './tokenizers/encoding';
+export type { SentencePieceSettings } from './tokenizers/fromSentencePiece';
+export type { TrainOptions as TokenizerTrainOptions } from './tokenizers/trainSentencePiece';
+export { type DecodeOptions, type EncodeOptions, XLNetTokenizer } from './tokenizers/xlnetTokenizer';
 export { generate, type GenerateOptions, type GeneratedToken } from './inference/generate';
 export { evaluate, type EvaluateOptions, type Evaluation } from './train/evaluate';
 export { Trainer, type StepReport } from './train/trainer';
 export { trainInDirectory, type TrainingResult, type TrainingRunOptions } from './train/trainingRun';
 export type { TrainConfig, TrainOptions } from './train/trainConfig';
 export { lossCurve } from './train/lossCurve';
+export { convertCheckpoint, type ConvertOptions, type ConvertReport } from './checkpoints/convert';
+export { resolveModel, type DownloadProgress, type HubOptions } from './checkpoints/hub';
 export { openSafetensors, writeSafetensors } from './checkpoints/safetensors';
+export { openWeights, type WeightInfo, type WeightsFile } from './checkpoints/weights';
 export { version } from './version';

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, promises as fs } from 'node:fs';
+import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { hubCacheDirectory, hubEndpoint, hubOffline, hubToken } from '../env';
@@ -92,7 +93,7 @@ export async function resolveModel(nameOrPath: string, options: HubOptions = {},
   // A commit never changes.
   if (cached && isCommit(revision)) return cached;
   try {
-    return await download(repository, revision, cacheDir, options, client ?? (await loadClient(repository)));
+    return await download(repository, revision, cacheDir, options, client ?? loadClient(repository));
   } catch (error) {
     options.signal?.throwIfAborted();
     // Without a network, what was downloaded before is as good as it gets.
@@ -143,11 +144,10 @@ async function cachedSnapshot(cacheDir: string, repository: string, revision: st
   return null;
 }
 
-async function loadClient(repository: string): Promise<HubClient> {
+/** The package is optional: it is looked for when a download is wanted. */
+function loadClient(repository: string): HubClient {
   try {
-    // By a variable: the package is optional, and its types may not be there.
-    const name = '@huggingface/hub';
-    return (await import(name)) as HubClient;
+    return createRequire(__filename)('@huggingface/hub') as HubClient;
   } catch (error) {
     throw new XlformersError(
       'ERR_UNSUPPORTED',

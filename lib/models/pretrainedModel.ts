@@ -4,6 +4,7 @@ import { Parameters } from '../nn/parameters';
 import { Generator } from '../random';
 import type { TensorContainer } from '../scope';
 import type { Parameter, Tensor } from '../tensor';
+import { type HubOptions, resolveModel } from '../checkpoints/hub';
 import { loadWeights, readModelConfig, saveModel } from './pretrained';
 
 export interface ModelOptions {
@@ -14,6 +15,9 @@ export interface ModelOptions {
   /** Default `'float32'`; `'float64'` serves tests. */
   dtype?: FloatDType;
 }
+
+/** How a model is made from files: a folder, or a hub id with `revision`, `localFilesOnly`, `cacheDir`, `token`, `onProgress`, `signal`. */
+export interface PretrainedOptions extends ModelOptions, HubOptions {}
 
 /** What every model has, whatever its architecture: weights, mode, files. */
 export abstract class PretrainedModel implements TensorContainer {
@@ -78,14 +82,16 @@ export abstract class PretrainedModel implements TensorContainer {
   /** config.json. */
   protected abstract configFile(): Record<string, unknown>;
 
-  /** Makes a model from a folder's config.json and fills its weights. */
+  /** Makes a model from config.json of a folder or hub id and fills its weights. */
   protected static async loadFolder<Config, Model extends PretrainedModel>(
-    directory: string,
+    nameOrPath: string,
+    options: PretrainedOptions,
     readConfig: (file: Record<string, unknown>) => Config,
     make: (config: Config) => Model,
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<Model> {
+    const directory = await resolveModel(nameOrPath, options);
     const model = make(readConfig(await readModelConfig(directory)));
     try {
       await loadWeights(directory, model.weights, prefix, optional);

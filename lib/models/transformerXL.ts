@@ -19,7 +19,7 @@ import { Tensor } from '../tensor';
 import { compatibilityRules } from './compatibility';
 import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
-import { type ModelOptions, PretrainedModel } from './pretrainedModel';
+import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import {
   type TransformerXLConfig,
   type TransformerXLOptions,
@@ -96,12 +96,13 @@ export abstract class TransformerXLBase extends PretrainedModel {
   }
 
   protected static load<T extends TransformerXLBase>(
-    directory: string,
+    nameOrPath: string,
+    options: PretrainedOptions,
     make: (config: TransformerXLConfig) => T,
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    return PretrainedModel.loadFolder(directory, transformerXLConfigFromFile, make, prefix, optional);
+    return PretrainedModel.loadFolder(nameOrPath, options, transformerXLConfigFromFile, make, prefix, optional);
   }
 }
 
@@ -158,9 +159,9 @@ export class TransformerXLModel extends TransformerXLBase {
     this.currentMemoryLength = config.memLen;
   }
 
-  /** A folder with config.json and model.safetensors. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<TransformerXLModel> {
-    return TransformerXLBase.load(directory, (config) => new TransformerXLModel(config, options), '');
+  /** A folder or hub id with config.json and weights. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
+  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<TransformerXLModel> {
+    return TransformerXLBase.load(nameOrPath, options, (config) => new TransformerXLModel(config, options), '');
   }
 
   /**

@@ -12,7 +12,7 @@ import { type Parameter, Tensor } from '../tensor';
 import { type ClassLabels, classificationLoss, ignoredLabel } from './classificationLoss';
 import { compatibilityRules } from './compatibility';
 import { type IdInput, idTensor } from './inputs';
-import { type ModelOptions } from './pretrainedModel';
+import type { ModelOptions, PretrainedOptions } from './pretrainedModel';
 import {
   TransformerXLBase,
   type TransformerXLInputs,
@@ -57,9 +57,14 @@ export class TransformerXLLMHeadModel extends TransformerXLBase {
     });
   }
 
-  /** A folder with config.json and model.safetensors. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<TransformerXLLMHeadModel> {
-    return TransformerXLBase.load(directory, (config) => new TransformerXLLMHeadModel(config, options), 'transformer.');
+  /** A folder or hub id with config.json and weights. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
+  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<TransformerXLLMHeadModel> {
+    return TransformerXLBase.load(
+      nameOrPath,
+      options,
+      (config) => new TransformerXLLMHeadModel(config, options),
+      'transformer.',
+    );
   }
 
   /** Enqueues a forward pass and returns at once. */
@@ -125,11 +130,12 @@ export class TransformerXLForSequenceClassification extends TransformerXLBase {
 
   /** As of the language model; a head that the checkpoint lacks keeps its initial weights. */
   static fromPretrained(
-    directory: string,
-    options: ModelOptions = {},
+    nameOrPath: string,
+    options: PretrainedOptions = {},
   ): Promise<TransformerXLForSequenceClassification> {
     return TransformerXLBase.load(
-      directory,
+      nameOrPath,
+      options,
       (config) => new TransformerXLForSequenceClassification(config, options),
       'transformer.',
       (name) => name === 'score.weight',

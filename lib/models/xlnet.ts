@@ -22,7 +22,7 @@ import { scope } from '../scope';
 import { type NestedArray, type Parameter, Tensor } from '../tensor';
 import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
-import { type ModelOptions, PretrainedModel } from './pretrainedModel';
+import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import { feedForwardActivation, type XLNetConfig, type XLNetOptions } from './xlnetConfig';
 import { xlnetConfig, xlnetConfigFromFile, xlnetConfigToFile } from './xlnetConfig';
 import { hidingMask, integerTensor, type MaskInput, requireOneOf, targetMapping } from './xlnetInputs';
@@ -116,12 +116,13 @@ export abstract class XLNetBase extends PretrainedModel {
   }
 
   protected static load<T extends XLNetBase>(
-    directory: string,
+    nameOrPath: string,
+    options: PretrainedOptions,
     make: (config: XLNetConfig) => T,
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    return PretrainedModel.loadFolder(directory, xlnetConfigFromFile, make, prefix, optional);
+    return PretrainedModel.loadFolder(nameOrPath, options, xlnetConfigFromFile, make, prefix, optional);
   }
 }
 
@@ -182,9 +183,9 @@ export class XLNetModel extends XLNetBase {
     this.currentMemoryLength = config.memLen === 0 ? null : config.memLen;
   }
 
-  /** A folder with config.json and weights. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<XLNetModel> {
-    return XLNetBase.load(directory, (config) => new XLNetModel(config, options), '');
+  /** A folder or hub id with config.json and weights. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
+  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetModel> {
+    return XLNetBase.load(nameOrPath, options, (config) => new XLNetModel(config, options), '');
   }
 
   /**

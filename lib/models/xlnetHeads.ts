@@ -13,7 +13,7 @@ import { scope } from '../scope';
 import { type NestedArray, type Parameter, Tensor } from '../tensor';
 import { type ClassLabels, classificationLoss, ignoredLabel } from './classificationLoss';
 import { type IdInput, idTensor } from './inputs';
-import type { ModelOptions } from './pretrainedModel';
+import type { ModelOptions, PretrainedOptions } from './pretrainedModel';
 import { XLNetBase, xlnetInitializer, type XLNetInputs, XLNetModel, type XLNetOutput } from './xlnet';
 import type { XLNetConfig, XLNetOptions } from './xlnetConfig';
 
@@ -104,9 +104,9 @@ export class XLNetLMHeadModel extends XLNetWithHead {
     this.bias = this.weights.create('lm_loss.bias', [vocabSize], { kind: 'constant', value: 0 });
   }
 
-  /** A folder with config.json and weights. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<XLNetLMHeadModel> {
-    return XLNetBase.load(directory, (config) => new XLNetLMHeadModel(config, options), 'transformer.');
+  /** A folder or hub id with config.json and weights. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
+  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetLMHeadModel> {
+    return XLNetBase.load(nameOrPath, options, (config) => new XLNetLMHeadModel(config, options), 'transformer.');
   }
 
   /** Enqueues a forward pass and returns at once. */
@@ -160,9 +160,10 @@ export class XLNetForSequenceClassification extends XLNetWithHead {
   }
 
   /** As of the language model; a head that the checkpoint lacks keeps its initial weights. */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<XLNetForSequenceClassification> {
+  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetForSequenceClassification> {
     return XLNetBase.load(
-      directory,
+      nameOrPath,
+      options,
       (config) => new XLNetForSequenceClassification(config, options),
       'transformer.',
       isHeadWeight,
@@ -201,9 +202,10 @@ export class XLNetForTokenClassification extends XLNetWithHead {
   }
 
   /** As of the language model; a head that the checkpoint lacks keeps its initial weights. */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<XLNetForTokenClassification> {
+  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetForTokenClassification> {
     return XLNetBase.load(
-      directory,
+      nameOrPath,
+      options,
       (config) => new XLNetForTokenClassification(config, options),
       'transformer.',
       isHeadWeight,
@@ -259,9 +261,10 @@ export class XLNetForMultipleChoice extends XLNetWithHead {
   }
 
   /** As of the language model; a head that the checkpoint lacks keeps its initial weights. */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<XLNetForMultipleChoice> {
+  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetForMultipleChoice> {
     return XLNetBase.load(
-      directory,
+      nameOrPath,
+      options,
       (config) => new XLNetForMultipleChoice(config, options),
       'transformer.',
       isHeadWeight,

@@ -14,7 +14,7 @@ import { topProbabilities } from '../ops/topProbabilities';
 import { scope } from '../scope';
 import { type Parameter, Tensor } from '../tensor';
 import { ignoredLabel } from './classificationLoss';
-import type { ModelOptions } from './pretrainedModel';
+import type { ModelOptions, PretrainedOptions } from './pretrainedModel';
 import { XLNetBase, type XLNetInputs, type XLNetOutput } from './xlnet';
 import type { XLNetOptions } from './xlnetConfig';
 import { HeadProjection, isHeadWeight, tokenLoss, XLNetWithHead } from './xlnetHeads';
@@ -52,10 +52,11 @@ export class XLNetForQuestionAnsweringSimple extends XLNetWithHead {
     this.outputs = new HeadProjection(this.weights, 'qa_outputs', [2, dModel], this.config);
   }
 
-  /** A folder with config.json and weights; a head that the checkpoint lacks keeps its initial weights. */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<XLNetForQuestionAnsweringSimple> {
+  /** A folder or hub id; a head that the checkpoint lacks keeps its initial weights. */
+  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetForQuestionAnsweringSimple> {
     return XLNetBase.load(
-      directory,
+      nameOrPath,
+      options,
       (config) => new XLNetForQuestionAnsweringSimple(config, options),
       'transformer.',
       isHeadWeight,
@@ -185,10 +186,11 @@ export class XLNetForQuestionAnswering extends XLNetWithHead {
     this.answerScore = new HeadProjection(weights, 'answer_class.dense_1', [1, dModel], config, false);
   }
 
-  /** A folder with config.json and weights; a head that the checkpoint lacks keeps its initial weights. */
-  static fromPretrained(directory: string, options: ModelOptions = {}): Promise<XLNetForQuestionAnswering> {
+  /** A folder or hub id; a head that the checkpoint lacks keeps its initial weights. */
+  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetForQuestionAnswering> {
     return XLNetBase.load(
-      directory,
+      nameOrPath,
+      options,
       (config) => new XLNetForQuestionAnswering(config, options),
       'transformer.',
       isHeadWeight,

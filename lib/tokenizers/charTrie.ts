@@ -45,6 +45,18 @@ export class CharTrie {
     return this.value(node);
   }
 
+  /** The length of the longest key that stands at `index` of the text; 0 when there is none. */
+  longest(text: string, index: number): number {
+    let node = 0;
+    let longest = 0;
+    for (let end = index; end < text.length; end += 1) {
+      node = this.step(node, text.charCodeAt(end));
+      if (node === 0) break;
+      if (this.value(node) >= 0) longest = end + 1 - index;
+    }
+    return longest;
+  }
+
   private addChild(parent: number, unit: number): number {
     if (this.nodes === this.values.length) this.grow();
     const child = this.nodes;

@@ -1,110 +1,137 @@
 import { XlformersError } from '../errors';
-import { CharTrie } from './charTrie';
-
-/** The table for NFKC has keys of up to 27 bytes, and 82,000 steps. */
-const maxKeyBytes = 64;
-const maxSteps = 2 ** 20;
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
  * SentencePiece's compiled normalization table: rules "this string becomes that one".
  *
- * The blob is a little-endian uint32, the size of a double-array trie in bytes, the trie (darts-clone, keys in UTF-8), and the
- * replacements, each ended by a zero byte; a key's value is the offset of its replacement. It is read whole at once, so that damage shows
- * when the file is loaded and never while text is tokenized.
+ * The blob is a little-endian uint32, the size of a trie in bytes, the trie (a double array of darts-clone, keys in UTF-8, branches
+ * sharing their ends), and the replacements, each ended by a zero byte; a key's value is the offset of its replacement. Every unit that
+ * can be reached is checked once, so that damage shows when the file is loaded and never while text is tokenized.
  */
 export class CharsMap {
-  private readonly trie = new CharTrie();
-  private readonly replacements: string[] = [];
-  /** By ASCII character: 1 when it has a rule of its own, or one together with an ASCII character. */
-  private readonly asciiRules = new Uint8Array(128);
-  /** Whether a rule's source has a space anywhere but as the whole of it. */
+  /** Of the last `find`: the length of the rule's source in UTF-16 units. */
+  length = 0;
+  /** Whether some rule has a space beside other characters: text may then not be cut at spaces before normalizing. */
   joinsSpaces = false;
 
-  /** Of the last `find`: the rule's source length in UTF-16 units. */
-  length = 0;
+  private readonly units: Uint32Array;
+  private readonly replacements = new Map<number, string>();
+  /** By ASCII character: 1 when a rule starts with it and goes on, if at all, in ASCII. */
+  private readonly asciiRules = new Uint8Array(128);
+  /** Whether the last `step` has reached the end of a key. */
+  private atLeaf = false;
 
   /** @throws XlformersError ERR_TOKENIZER_PROTO */
   constructor(blob: Uint8Array) {
-    if (blob.length === 0) return;
     const view = new DataView(blob.buffer, blob.byteOffset, blob.length);
     const trieBytes = blob.length < 4 ? Infinity : view.getUint32(0, true);
     if (trieBytes > blob.length - 4 || trieBytes % 4 !== 0 || trieBytes === 0) {
       throw damaged(`a trie of ${trieBytes} bytes in ${blob.length}`);
     }
-    const units = new Uint32Array(trieBytes / 4);
-    for (let index = 0; index < units.length; index += 1) units[index] = view.getUint32(4 + 4 * index, true);
-    this.readRules(units, blob.subarray(4 + trieBytes));
+    this.units = new Uint32Array(trieBytes / 4);
+    for (let index = 0; index < this.units.length; index += 1) this.units[index] = view.getUint32(4 + 4 * index, true);
+    this.check(blob.subarray(4 + trieBytes));
+    for (let first = 0; first < 128; first += 1) {
+      const starts = (second: string) => this.find(String.fromCharCode(first) + second, 0, true) !== undefined;
+      const follows = (_: unknown, second: number) => starts(String.fromCharCode(second));
+      if (starts('') || Array.from({ length: 128 }, follows).includes(true)) this.asciiRules[first] = 1;
+    }
   }
 
-  /** Whether this code unit, with a successor in ASCII, meets no rule. */
+  /** Whether this code unit is ASCII and meets no rule unless something else than ASCII follows. */
   isPlain(unit: number): boolean {
     return unit < 128 && this.asciiRules[unit] === 0;
   }
 
-  /**
-   * The replacement of the longest (or shortest) rule whose source stands at `index`, or undefined; `length` tells the source's length.
-   */
+  /** The replacement of the longest (or shortest) rule whose source stands at `index`, or undefined. */
   find(text: string, index: number, longest: boolean): string | undefined {
-    let rule = -1;
-    let node = 0;
-    for (let end = index; end < text.length; end += 1) {
-      node = this.trie.step(node, text.charCodeAt(end));
-      if (node === 0) break;
-      const value = this.trie.value(node);
-      if (value < 0) continue;
-      rule = value;
-      this.length = end + 1 - index;
+    let found: string | undefined;
+    let node = this.childrenOf(0);
+    for (let at = index; at < text.length;) {
+      const code = text.codePointAt(at) as number;
+      at += code > 0xffff ? 2 : 1;
+      node = this.stepCharacter(node, code);
+      if (node < 0) break;
+      if (!this.atLeaf) continue;
+      // The value of a key stands where the child of its last node by byte 0 would.
+      found = this.replacements.get(valueOf(this.units[node] as number));
+      this.length = at - index;
       if (!longest) break;
     }
-    return this.replacements[rule];
+    return found;
   }
 
-  /**
-   * Walks the double array depth first. Branches may share their ends (darts-clone builds a graph), so only counting keeps a damaged file
-   * from making the walk endless.
-   */
-  private readRules(units: Uint32Array, strings: Uint8Array): void {
-    const byOffset = new Map<number, number>();
-    const key: number[] = [];
-    let steps = 0;
-    const visit = (position: number): void => {
-      const first = (position ^ offsetOf(units[position] as number)) >>> 0;
-      // Offsets are multiples of 256, so the children of a node lie in one block.
-      if (first >= units.length) throw damaged(`a node at ${first} of ${units.length}`);
-      for (let byte = 1; byte < 256; byte += 1) {
-        const child = (first ^ byte) >>> 0;
-        const unit = units[child];
-        if (unit === undefined || labelOf(unit) !== byte) continue;
-        key.push(byte);
-        steps += 1;
-        if (key.length > maxKeyBytes || steps > maxSteps) throw damaged('a trie without end');
-        if (hasLeaf(unit)) {
-          const leaf = (child ^ offsetOf(unit)) >>> 0;
-          if (leaf >= units.length) throw damaged(`a leaf at ${leaf} of ${units.length}`);
-          this.addRule(decode(key), valueOf(units[leaf] as number), strings, byOffset);
-        }
-        visit(child);
-        key.pop();
+  /** By the bytes of a character in UTF-8. */
+  private stepCharacter(block: number, code: number): number {
+    if (code < 0x80) return this.step(block, code);
+    let node = block;
+    if (code < 0x800) {
+      node = this.step(node, 0xc0 | (code >> 6));
+    } else {
+      if (code < 0x10000) {
+        node = this.step(node, 0xe0 | (code >> 12));
+      } else {
+        node = this.step(node, 0xf0 | (code >> 18));
+        node = this.step(node, 0x80 | ((code >> 12) & 0x3f));
       }
-    };
-    visit(0);
+      node = this.step(node, 0x80 | ((code >> 6) & 0x3f));
+    }
+    return this.step(node, 0x80 | (code & 0x3f));
   }
 
-  private addRule(source: string, offset: number, strings: Uint8Array, byOffset: Map<number, number>): void {
-    let index = byOffset.get(offset);
-    if (index === undefined) {
-      const end = strings.indexOf(0, offset);
-      if (offset >= strings.length || end < 0) throw damaged(`a replacement at ${offset} of ${strings.length}`);
-      index = this.replacements.length;
-      byOffset.set(offset, index);
-      this.replacements.push(decode(strings.subarray(offset, end)));
+  /** From a block of children to that of the child by this byte; -1 when there is none. */
+  private step(block: number, byte: number): number {
+    if (block < 0) return -1;
+    const child = (block ^ byte) >>> 0;
+    const unit = this.units[child] as number;
+    if (labelOf(unit) !== byte) return -1;
+    this.atLeaf = hasLeaf(unit);
+    return (child ^ offsetOf(unit)) >>> 0;
+  }
+
+  private childrenOf(node: number): number {
+    return (node ^ offsetOf(this.units[node] as number)) >>> 0;
+  }
+
+  private check(strings: Uint8Array): void {
+    const { units } = this;
+    const entered = new Uint8Array(units.length);
+    const pending = [0];
+    for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
+      const block = this.childrenOf(node);
+      // Children lie within 256 aligned units, all there: then no step can leave the trie.
+      if ((block | 0xff) >>> 0 >= units.length) throw damaged(`children at ${block} of ${units.length}`);
+      if (node !== 0 && hasLeaf(units[node] as number)) this.readReplacement(valueOf(units[block] as number), strings);
+      for (let byte = 1; byte < 256; byte += 1) {
+        const child = (block ^ byte) >>> 0;
+        if (labelOf(units[child] as number) !== byte) continue;
+        // In UTF-8 no other character has the byte of a space.
+        if (byte === 0x20 && (node !== 0 || this.hasChildren(child))) this.joinsSpaces = true;
+        if (entered[child]) continue;
+        entered[child] = 1;
+        pending.push(child);
+      }
     }
-    this.trie.set(source, index);
-    const first = source.charCodeAt(0);
-    if (first < 128 && (source.length === 1 || source.charCodeAt(1) < 128)) this.asciiRules[first] = 1;
-    if (source.length > 1 && source.includes(' ')) this.joinsSpaces = true;
+  }
+
+  private hasChildren(node: number): boolean {
+    const block = this.childrenOf(node);
+    for (let byte = 1; byte < 256; byte += 1) {
+      if (labelOf(this.units[(block ^ byte) >>> 0] ?? 0) === byte) return true;
+    }
+    return false;
+  }
+
+  private readReplacement(offset: number, strings: Uint8Array): void {
+    if (this.replacements.has(offset)) return;
+    const end = strings.indexOf(0, offset);
+    if (offset >= strings.length || end < 0) throw damaged(`a replacement at ${offset} of ${strings.length}`);
+    try {
+      this.replacements.set(offset, utf8.decode(strings.subarray(offset, end)));
+    } catch {
+      throw damaged(`a replacement at ${offset} that is not UTF-8`);
+    }
   }
 }
 
@@ -114,14 +141,9 @@ const valueOf = (unit: number) => unit & 0x7fffffff;
 const labelOf = (unit: number) => (unit & 0x800000ff) >>> 0;
 const offsetOf = (unit: number) => (unit >>> 10) << ((unit & 0x200) >>> 6);
 
-function decode(bytes: ArrayLike<number>): string {
-  try {
-    return utf8.decode(Uint8Array.from(bytes));
-  } catch {
-    throw damaged('a string that is not UTF-8');
-  }
-}
-
 function damaged(what: string): XlformersError {
-  return new XlformersError('ERR_TOKENIZER_PROTO', `the normalization table (precompiled charsmap) is damaged: ${what}`);
+  return new XlformersError(
+    'ERR_TOKENIZER_PROTO',
+    `the normalization table (precompiled charsmap) is damaged: ${what}`,
+  );
 }

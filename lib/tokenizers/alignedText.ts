@@ -1,0 +1,94 @@
+/**
+ * Text that remembers where it came from: for every UTF-16 unit the range of the original text, which token offsets are made of. While
+ * nothing has changed there are no tables.
+ */
+export class AlignedText {
+  constructor(
+    readonly text: string,
+    private readonly starts?: Int32Array,
+    private readonly ends?: Int32Array,
+  ) {}
+
+  get length(): number {
+    return this.text.length;
+  }
+
+  /** Where the original of this unit begins. */
+  start(index: number): number {
+    return this.starts === undefined ? index : (this.starts[index] as number);
+  }
+
+  /** Where the original of this unit ends. */
+  end(index: number): number {
+    return this.ends === undefined ? index + 1 : (this.ends[index] as number);
+  }
+
+  /** Where the original of the character at `index` ends: of both its units, where it has two. */
+  characterEnd(index: number): number {
+    const unit = this.text.charCodeAt(index);
+    return this.end(unit >= 0xd800 && unit <= 0xdbff ? index + 1 : index);
+  }
+}
+
+/** Builds a changed text from the parts of another. */
+export class AlignedBuilder {
+  private text = '';
+  private starts: Int32Array;
+  private ends: Int32Array;
+
+  constructor(private readonly source: AlignedText) {
+    this.starts = new Int32Array(source.length + 16);
+    this.ends = new Int32Array(source.length + 16);
+  }
+
+  /** Takes over units [from, to) of the source. */
+  copy(from: number, to: number): void {
+    let at = this.reserve(to - from);
+    for (let index = from; index < to; index += 1, at += 1) {
+      this.starts[at] = this.source.start(index);
+      this.ends[at] = this.source.end(index);
+    }
+    this.text += this.source.text.slice(from, to);
+  }
+
+  /** Puts `replacement` where units [from, to) of the source, at least one, stood. */
+  replace(from: number, to: number, replacement: string): void {
+    const at = this.reserve(replacement.length);
+    this.starts.fill(this.source.start(from), at, at + replacement.length);
+    this.ends.fill(this.source.end(to - 1), at, at + replacement.length);
+    this.text += replacement;
+  }
+
+  /**
+   * The same, character by character: the nth of the replacement has the range of the nth that stood there, further ones that of the last.
+   */
+  replaceInStep(from: number, to: number, replacement: string): void {
+    let source = from;
+    let sourceEnd = from;
+    for (const character of replacement) {
+      if (sourceEnd < to) {
+        source = sourceEnd;
+        sourceEnd += (this.source.text.codePointAt(source) as number) > 0xffff ? 2 : 1;
+      }
+      this.replace(source, sourceEnd, character);
+    }
+  }
+
+  finish(): AlignedText {
+    return new AlignedText(this.text, this.starts, this.ends);
+  }
+
+  /** Room for `count` more units; returns where they begin. */
+  private reserve(count: number): number {
+    const used = this.text.length;
+    if (used + count > this.starts.length) {
+      const capacity = 2 * (used + count);
+      const starts = new Int32Array(capacity);
+      starts.set(this.starts);
+      const ends = new Int32Array(capacity);
+      ends.set(this.ends);
+      Object.assign(this, { starts, ends });
+    }
+    return used;
+  }
+}
