@@ -2,7 +2,7 @@
 import { mkdtempSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { TransformerXLLMHeadModel, readBytes, splitCorpus, trainInDirectory } from '../lib';
+import { TransformerXLLMHeadModel, languageModelTask, readBytes, splitCorpus, trainInDirectory } from '../lib';
 
 async function main(): Promise<void> {
   const [file = path.join(__dirname, '..', 'README.md'), steps = '30'] = process.argv.slice(2);
@@ -26,9 +26,7 @@ async function main(): Promise<void> {
     { seed: 1 },
   );
   const result = await trainInDirectory({
-    model,
-    train,
-    valid,
+    task: languageModelTask(model, { train, valid }),
     directory: mkdtempSync(path.join(os.tmpdir(), 'xlformers-train-')),
     config: {
       steps: Number(steps),

@@ -58,6 +58,15 @@ export type { TrainOptions as TokenizerTrainOptions } from './tokenizers/trainSe
 export { type DecodeOptions, type EncodeOptions, XLNetTokenizer } from './tokenizers/xlnetTokenizer';
 export { generate, type GenerateOptions, type GeneratedToken } from './inference/generate';
 export { evaluate, type EvaluateOptions, type Evaluation } from './train/evaluate';
+export { classificationTask, type ClassificationData, type ClassificationEvaluation } from './train/classificationTask';
+export { languageModelTask, type LanguageModelData } from './train/languageModelTask';
+export {
+  permutationTask,
+  type PermutationData,
+  type PermutationEvaluation,
+  type PermutationOptions,
+} from './train/permutationTask';
+export type { HeldOut, MicroBatch, TaskFactory, TrainableModel, TrainingBatch, TrainingTask } from './train/task';
 export { Trainer, type StepReport } from './train/trainer';
 export { trainInDirectory, type TrainingResult, type TrainingRunOptions } from './train/trainingRun';
 export type { TrainConfig, TrainOptions } from './train/trainConfig';

@@ -4,7 +4,14 @@
  */
 import { existsSync, promises as fs, rmSync } from 'node:fs';
 import path from 'node:path';
-import { TransformerXLLMHeadModel, evaluate, generate, ByteLevelTokenizer, trainInDirectory } from '../lib';
+import {
+  TransformerXLLMHeadModel,
+  evaluate,
+  generate,
+  ByteLevelTokenizer,
+  languageModelTask,
+  trainInDirectory,
+} from '../lib';
 import { exitCodes } from '../lib/cli/common';
 import { abortOnSignals } from '../lib/cli/signals';
 import { ProgressBar } from '../lib/cli/progressBar';
@@ -51,9 +58,7 @@ async function main(): Promise<void> {
   const release = abortOnSignals(controller);
   const bar = new ProgressBar(process.stderr, 'training');
   const result = await trainInDirectory({
-    model,
-    train,
-    valid,
+    task: languageModelTask(model, { train, valid }),
     directory,
     resume: true,
     signal: controller.signal,

@@ -4,7 +4,6 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, promises as fs } from 'node:fs';
-import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { hubCacheDirectory, hubEndpoint, hubOffline, hubToken } from '../env';
@@ -93,7 +92,7 @@ export async function resolveModel(nameOrPath: string, options: HubOptions = {},
   // A commit never changes.
   if (cached && isCommit(revision)) return cached;
   try {
-    return await download(repository, revision, cacheDir, options, client ?? loadClient(repository));
+    return await download(repository, revision, cacheDir, options, client ?? (await loadClient(repository)));
   } catch (error) {
     options.signal?.throwIfAborted();
     // Without a network, what was downloaded before is as good as it gets.
@@ -145,9 +144,10 @@ async function cachedSnapshot(cacheDir: string, repository: string, revision: st
 }
 
 /** The package is optional: it is looked for when a download is wanted. */
-function loadClient(repository: string): HubClient {
+async function loadClient(repository: string): Promise<HubClient> {
+  const name: string = '@huggingface/hub';
   try {
-    return createRequire(__filename)('@huggingface/hub') as HubClient;
+    return (await import(name)) as HubClient;
   } catch (error) {
     throw new XlformersError(
       'ERR_UNSUPPORTED',

@@ -3,6 +3,7 @@ import { readBytes, splitCorpus } from '../data/corpus';
 import { TransformerXLLMHeadModel } from '../models/transformerXLHeads';
 import type { TransformerXLOptions } from '../models/transformerXLConfig';
 import { XlformersError } from '../errors';
+import { languageModelTask } from '../train/languageModelTask';
 import { resolveTrainConfig, type TrainOptions } from '../train/trainConfig';
 import { type TrainingResult, trainInDirectory } from '../train/trainingRun';
 import { scheduleKinds } from '../train/schedule';
@@ -115,9 +116,7 @@ async function train(text: string, flags: TrainFlags): Promise<void> {
   const bar = new ProgressBar(process.stderr, 'training');
   try {
     const result = await trainInDirectory({
-      model,
-      train: parts.train,
-      valid: parts.valid,
+      task: languageModelTask(model, parts),
       directory: flags.out,
       config,
       resume: flags.resume,

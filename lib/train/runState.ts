@@ -24,8 +24,8 @@ export interface RunState {
   logBytes: number;
   config: TrainConfig;
   modelConfig: unknown;
-  /** Of the training text. */
-  dataHash: string;
+  /** What the batches depend on beside `config`, hashes of the data included (`TrainingTask.data`). */
+  data: Readonly<Record<string, unknown>>;
 }
 
 /** One line of `log.jsonl`. */
@@ -38,4 +38,4 @@ export type LogEntry =
       gradientNorm: number;
       tokensPerSecond: number;
     }
-  | { event: 'evaluation'; step: number; loss: number; bitsPerCharacter: number };
+  | ({ event: 'evaluation'; step: number; loss: number } & Record<string, number | string>);

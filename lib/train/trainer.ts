@@ -1,16 +1,14 @@
 import { noGrad } from '../autograd';
-import { OrderedBatches, type Batch } from '../data/orderedBatches';
 import { XlformersError } from '../errors';
 import { Memory } from '../nn/memory';
 import { Generator } from '../random';
 import { scope } from '../scope';
 import { Tensor } from '../tensor';
 import { Adam } from './adam';
-import { type Evaluation, evaluate } from './evaluate';
-import type { LanguageModel } from '../models/languageModel';
 import { learningRateAt } from './schedule';
 import { type TrainConfig, type TrainOptions, resolveTrainConfig } from './trainConfig';
 import { firstNonFinite } from './finite';
+import type { HeldOut, MicroBatch, TaskFactory, TrainingBatch, TrainingTask } from './task';
 
 /** What a step did. */
 export interface StepReport {
@@ -35,26 +33,23 @@ export interface TrainPosition {
 }
 
 /**
- * Trains a language model with memory on one long text, as the original: contiguous streams, memory carried from segment to
- * segment, dropped at the start of a pass over the text. The trainer computes; saving, logging and signals are `TrainingRun`'s.
+ * Carries a task out: batches in order, memories carried from each micro-batch to the same rows of the next step and dropped at the start
+ * of an epoch, gradients, updates. The trainer computes; saving, logging and signals are `trainInDirectory`'s.
  */
-export class Trainer {
+export class Trainer<Result extends HeldOut = HeldOut> {
   readonly config: TrainConfig;
   readonly optimizer: Adam;
-  private readonly batches: OrderedBatches;
+  readonly task: TrainingTask<Result>;
   /** One per micro-batch; null: the model's own first memory. */
   private memories: (Memory | null)[];
   private current: TrainPosition = { step: 0, epoch: 0, position: 0 };
 
-  /** @param tokens the training text */
-  constructor(
-    readonly model: LanguageModel,
-    tokens: ArrayLike<number>,
-    options: TrainOptions = {},
-  ) {
+  /** @throws XlformersError ERR_CONFIG naming the option */
+  constructor(task: TaskFactory<Result>, options: TrainOptions = {}) {
     this.config = resolveTrainConfig(options);
+    this.task = task(this.config);
+    const { model } = this.task;
     const { beta1, beta2, epsilon, weightDecay, clipNorm, optimizer, accumulation } = this.config;
-    this.batches = new OrderedBatches(tokens, this.config.batchSize, this.config.targetLength);
     this.optimizer = new Adam(model.parameters(), {
       beta1,
       beta2,
@@ -65,7 +60,6 @@ export class Trainer {
     });
     this.memories = Array.from({ length: accumulation }, () => null);
     model.generator = new Generator(this.config.seed);
-    model.resetMemoryLength(this.config.memoryLength);
     model.train();
   }
 
@@ -95,67 +89,61 @@ export class Trainer {
    * @throws XlformersError ERR_NOT_FINITE naming step, position and the first bad parameter; the weights are then as before the step
    */
   async step(signal?: AbortSignal): Promise<StepReport> {
-    const { accumulation, steps } = this.config;
     const started = performance.now();
-    let batch = this.batches.at(this.current.position);
-    if (batch === null) {
-      this.current.epoch += 1;
-      this.current.position = 0;
-      this.forgetMemories();
-      batch = this.batches.at(0) as Batch;
-    }
+    const { model } = this.task;
+    const batch = this.nextBatch();
     this.optimizer.zeroGrad();
     const losses: Tensor[] = [];
     const memories: (Memory | null)[] = [];
-    const random = this.model.generator.state();
-    for (let part = 0; part < accumulation; part += 1) {
+    const random = model.generator.state();
+    for (const [part, microBatch] of batch.microBatches.entries()) {
       if (signal?.aborted) {
         // As if the step had not begun.
         for (const tensor of [...losses, ...memories]) tensor?.dispose();
-        this.model.generator = Generator.from(random);
+        model.generator = Generator.from(random);
         signal.throwIfAborted();
       }
-      const { loss, mems } = this.accumulate(batch, part);
+      const { loss, mems } = this.accumulate(microBatch, this.memories[part] ?? null);
       losses.push(loss);
       memories.push(mems);
       // Waiting between micro-batches lets signals in.
-      if (part + 1 < accumulation) await this.model.device.synchronize();
+      if (part + 1 < batch.microBatches.length) await model.device.synchronize();
     }
     this.forgetMemories();
     this.memories = memories;
     const step = this.current.step + 1;
-    const learningRate = learningRateAt(step, { ...this.schedule(), totalSteps: steps });
+    const learningRate = learningRateAt(step, { ...this.schedule(), totalSteps: this.config.steps });
     const clip = this.optimizer.step(step, learningRate);
     const values = await Promise.all(losses.map((loss) => loss.item()));
     const [gradientNorm] = await clip.data();
     for (const loss of losses) loss.dispose();
     clip.dispose();
-    const loss = values.reduce((sum, value) => sum + value, 0) / accumulation;
+    const weights = batch.microBatches.map(({ weight }) => weight);
+    const loss = values.reduce((sum, value, part) => sum + value * (weights[part] as number), 0);
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-      const culprit = await firstNonFinite(this.model.parameters());
+      const culprit = await firstNonFinite(model.parameters());
       throw new XlformersError(
         'ERR_NOT_FINITE',
-        `step ${step} (epoch ${this.current.epoch}, stream position ${batch.position}): loss ${loss}, gradient norm ` +
+        `step ${step} (epoch ${this.current.epoch}, position ${this.current.position}): loss ${loss}, gradient norm ` +
           `${gradientNorm}${culprit ? `; first in ${culprit}` : ''}. Lower the learning rate or clipNorm; the last checkpoint is intact`,
       );
     }
     this.current.step = step;
-    this.current.position += batch.length;
+    this.current.position = batch.next;
     return {
       step,
       epoch: this.current.epoch,
       loss,
       learningRate,
       gradientNorm: gradientNorm as number,
-      tokens: batch.batch * batch.length,
+      tokens: batch.tokens,
       seconds: (performance.now() - started) / 1000,
     };
   }
 
-  /** The held-out loss with the evaluation's own segments and memory; the training's memories stay as they are. */
-  evaluate(tokens: ArrayLike<number>, signal?: AbortSignal): Promise<Evaluation> {
-    const { targetLength, memoryLength, batchSize, maxBatches } = this.config.evaluation;
-    return evaluate(this.model, tokens, { targetLength, memoryLength, batchSize, maxBatches, signal });
+  /** The task's evaluation on held-out data, null without any; the training's memories stay as they are. */
+  async evaluate(signal?: AbortSignal): Promise<Result | null> {
+    return this.task.evaluate === null ? null : this.task.evaluate(signal);
   }
 
   dispose(): void {
@@ -169,22 +157,23 @@ export class Trainer {
     return { kind, learningRate, warmupSteps, minimumRate };
   }
 
+  /** The batch at the current position, or the first of the next epoch. */
+  private nextBatch(): TrainingBatch {
+    const { epoch, position } = this.current;
+    const batch = this.task.batchAt(epoch, position);
+    if (batch !== null) return batch;
+    this.current.epoch += 1;
+    this.current.position = 0;
+    this.forgetMemories();
+    return this.task.batchAt(this.current.epoch, 0) as TrainingBatch;
+  }
+
   /** Forward and backward of one micro-batch, enqueued: its mean loss, and the memory it leaves. */
-  private accumulate(batch: Batch, part: number): { loss: Tensor; mems: Memory | null } {
-    const { accumulation } = this.config;
-    const rows = batch.batch / accumulation;
-    const shape = [rows, batch.length];
-    const [first, end] = [part * rows * batch.length, (part + 1) * rows * batch.length];
-    const { device } = this.model;
+  private accumulate({ weight, forward }: MicroBatch, memory: Memory | null): ReturnType<MicroBatch['forward']> {
     return scope(() => {
-      const out = this.model.forward({
-        inputIds: Tensor.from(batch.inputIds.subarray(first, end), shape, { device }),
-        targets: Tensor.from(batch.targets.subarray(first, end), shape, { device }),
-        mems: this.memories[part] ?? undefined,
-      });
-      const value = out.loss as Tensor;
-      value.backward(Tensor.full(value.shape, 1 / accumulation, { device, dtype: value.dtype }));
-      return { loss: value, mems: out.mems };
+      const { loss, mems } = forward(memory);
+      loss.backward(Tensor.full(loss.shape, weight, { device: this.task.model.device, dtype: loss.dtype }));
+      return { loss, mems };
     });
   }
 

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from '../checkpoints/trainingCheckpoint';
@@ -7,22 +6,17 @@ import { XlformersError } from '../errors';
 import { Generator } from '../random';
 import { keep } from '../scope';
 import { Tensor } from '../tensor';
-import type { Evaluation } from './evaluate';
 import { plantedFault } from './fault';
-import type { LanguageModel } from '../models/languageModel';
 import { lossCurve } from './lossCurve';
 import { RunLog, readRunLog } from './runLog';
 import type { RunState } from './runState';
 import { type StepReport, Trainer } from './trainer';
+import type { HeldOut, TaskFactory } from './task';
 import type { TrainOptions } from './trainConfig';
 
-export interface TrainingRunOptions {
-  /** A fresh model; on resume its weights are replaced by the checkpoint's. */
-  model: LanguageModel & { readonly config: object; save(directory: string): Promise<void> };
-  /** Token ids of the training text. */
-  train: ArrayLike<number>;
-  /** Token ids of the held-out text; without it there are no evaluations. */
-  valid?: ArrayLike<number>;
+export interface TrainingRunOptions<Result extends HeldOut> {
+  /** Model and data, as `languageModelTask`, `permutationTask` or `classificationTask` has them. On resume the weights are replaced. */
+  task: TaskFactory<Result>;
   /** Where checkpoints, log and curve go. */
   directory: string;
   config?: TrainOptions;
@@ -31,40 +25,42 @@ export interface TrainingRunOptions {
   /** Saves at the end of the current micro-step and returns with `interrupted`. */
   signal?: AbortSignal;
   onStep?: (report: StepReport, run: { totalSteps: number }) => void;
-  onEvaluation?: (evaluation: Evaluation, step: number) => void;
+  onEvaluation?: (evaluation: Result, step: number) => void;
   onCheckpoint?: (directory: string, step: number) => void;
   /** A checkpoint that was passed over, and why. */
   onSkipped?: (directory: string, reason: string) => void;
 }
 
-export interface TrainingResult {
+export interface TrainingResult<Result extends HeldOut = HeldOut> {
   /** `finished`: all steps done, or no improvement for `patience` evaluations. `interrupted`: saved and to be resumed. */
   outcome: 'finished' | 'stopped-early' | 'interrupted';
   step: number;
   bestLoss: number | null;
   bestStep: number;
   /** The last evaluation made. */
-  evaluation: Evaluation | null;
+  evaluation: Result | null;
 }
 
 /**
  * A training run in a directory: checkpoints that survive a kill at any moment, a log without gaps or repetitions, the loss curve
  * (`loss.svg`) and the finished model (`model/`). A resumed run gives the losses of an uninterrupted one, bit for bit.
  */
-export async function trainInDirectory(options: TrainingRunOptions): Promise<TrainingResult> {
-  const { model, directory, train, valid, signal } = options;
+export async function trainInDirectory<Result extends HeldOut>(
+  options: TrainingRunOptions<Result>,
+): Promise<TrainingResult<Result>> {
+  const { task, directory, config, signal } = options;
   await fs.mkdir(directory, { recursive: true });
-  const trainer = new Trainer(model, train, options.config);
+  const trainer = new Trainer(task, config);
   try {
     const run = new Run(options, trainer);
     await run.restore();
-    return await run.loop(valid, signal);
+    return await run.loop(signal);
   } finally {
     trainer.dispose();
   }
 }
 
-class Run {
+class Run<Result extends HeldOut> {
   private bestLoss: number | null = null;
   private bestStep = 0;
   private sinceBest = 0;
@@ -72,17 +68,15 @@ class Run {
   private readonly fault = plantedFault();
   private evaluatedStep = 0;
   private savedStep = -1;
-  private readonly dataHash: string;
 
   constructor(
-    private readonly options: TrainingRunOptions,
-    private readonly trainer: Trainer,
-  ) {
-    this.dataHash = createHash('sha256').update(Int32Array.from(options.train)).digest('hex');
-  }
+    private readonly options: TrainingRunOptions<Result>,
+    private readonly trainer: Trainer<Result>,
+  ) {}
 
   async restore(): Promise<void> {
-    const { directory, resume = false, onSkipped, model } = this.options;
+    const { directory, resume = false, onSkipped } = this.options;
+    const { model } = this.trainer.task;
     const checkpoint = await loadTrainingCheckpoint(directory, { onSkipped });
     if (checkpoint === null) return;
     if (!resume) {
@@ -120,11 +114,11 @@ class Run {
     this.savedStep = state.step;
   }
 
-  async loop(valid: ArrayLike<number> | undefined, signal?: AbortSignal): Promise<TrainingResult> {
+  async loop(signal?: AbortSignal): Promise<TrainingResult<Result>> {
     const { trainer, options } = this;
     const { config } = trainer;
     const log = await RunLog.open(path.join(options.directory, 'log.jsonl'), this.logBytes);
-    let evaluation: Evaluation | null = null;
+    let evaluation: Result | null = null;
     let outcome: TrainingResult['outcome'] = 'finished';
     try {
       for (;;) {
@@ -132,8 +126,8 @@ class Run {
         const due = (interval: number) => step > 0 && interval > 0 && step % interval === 0;
         const evaluates = due(config.evaluation.interval) || trainer.finished;
         // An evaluation that a signal cut short is still owed after the resume.
-        if (valid && evaluates && this.evaluatedStep !== step && !signal?.aborted) {
-          evaluation = (await this.evaluate(valid, step, log, signal)) ?? evaluation;
+        if (trainer.task.evaluate && evaluates && this.evaluatedStep !== step && !signal?.aborted) {
+          evaluation = (await this.evaluate(step, log, signal)) ?? evaluation;
         }
         if (due(config.checkpoint.interval)) await this.save();
         if (trainer.finished && !signal?.aborted) break;
@@ -173,20 +167,15 @@ class Run {
   }
 
   /** Null when the signal cut it short. */
-  private async evaluate(
-    valid: ArrayLike<number>,
-    step: number,
-    log: RunLog,
-    signal?: AbortSignal,
-  ): Promise<Evaluation | null> {
-    let evaluation: Evaluation;
+  private async evaluate(step: number, log: RunLog, signal?: AbortSignal): Promise<Result | null> {
+    let evaluation: Result;
     try {
-      evaluation = await this.trainer.evaluate(valid, signal);
+      evaluation = (await this.trainer.evaluate(signal)) as Result;
     } catch (error) {
       if (signal?.aborted) return null;
       throw error;
     }
-    const { loss, bitsPerCharacter } = evaluation;
+    const { loss } = evaluation;
     const { minimumImprovement } = this.trainer.config.evaluation;
     if (this.bestLoss === null || loss < this.bestLoss - minimumImprovement) {
       this.bestLoss = loss;
@@ -195,7 +184,7 @@ class Run {
     } else {
       this.sinceBest += 1;
     }
-    await log.append({ event: 'evaluation', step, loss, bitsPerCharacter });
+    await log.append({ event: 'evaluation', step, ...figures(evaluation) });
     this.logBytes = log.bytes;
     this.evaluatedStep = step;
     this.options.onEvaluation?.(evaluation, step);
@@ -205,7 +194,8 @@ class Run {
 
   private async save(): Promise<void> {
     const { trainer, options } = this;
-    const { model, directory } = options;
+    const { directory } = options;
+    const { model, data } = trainer.task;
     const { step, epoch, position } = trainer.position;
     if (this.savedStep === step) return;
     const layers = trainer.memoryState();
@@ -222,7 +212,7 @@ class Run {
       logBytes: this.logBytes,
       config: trainer.config,
       modelConfig: model.config,
-      dataHash: this.dataHash,
+      data,
     };
     const files = new Map<string, SafetensorsEntry[]>([
       ['model.safetensors', await entries(model.parameters())],
@@ -245,18 +235,18 @@ class Run {
 
   /** The loss curve, and the model folder once the run is over. */
   private async finish(outcome: TrainingResult['outcome']): Promise<void> {
-    const { directory, model } = this.options;
+    const { directory } = this.options;
     const curve = lossCurve(await readRunLog(path.join(directory, 'log.jsonl')), 'Loss');
     await fs.writeFile(path.join(directory, 'loss.svg'), curve);
-    if (outcome !== 'interrupted') await model.save(path.join(directory, 'model'));
+    if (outcome !== 'interrupted') await this.trainer.task.model.save(path.join(directory, 'model'));
   }
 
   /** @throws XlformersError ERR_CHECKPOINT_MISMATCH naming the first difference that would change the losses */
   private requireSameRun(state: RunState): void {
     const { trainer, options } = this;
     const differences: [name: string, saved: unknown, now: unknown][] = [
-      ['training text (sha256)', state.dataHash, this.dataHash],
-      ...differencesOf('model config', state.modelConfig as object, options.model.config),
+      ...differencesOf('data', state.data, trainer.task.data),
+      ...differencesOf('model config', state.modelConfig as object, trainer.task.model.config),
       // Another rhythm of checkpoints is fine; everything else would not be the same run.
       ...differencesOf('train config', withoutRhythm(state.config), withoutRhythm(trainer.config)),
     ];
@@ -269,6 +259,12 @@ class Run {
       );
     }
   }
+}
+
+/** The numbers of an evaluation, for the log. */
+function figures<Result extends HeldOut>(evaluation: Result): { loss: number } {
+  const entries = Object.entries(evaluation).filter(([, value]) => typeof value === 'number');
+  return Object.fromEntries(entries) as { loss: number };
 }
 
 function withoutRhythm({ checkpoint: _, ...config }: Trainer['config']): object {

@@ -1,5 +1,5 @@
 /** Alone in its file: what other tests leave to the garbage collector would blur the count. */
-import { TransformerXLLMHeadModel, Trainer, generate } from '../../lib';
+import { TransformerXLLMHeadModel, Trainer, generate, languageModelTask } from '../../lib';
 import { resolveDevice } from '../../lib/device';
 
 const config = {
@@ -23,7 +23,7 @@ test('memory returns to its baseline after training, evaluation, generation and 
   const baseline = device.memory().liveBytes;
   const model = new TransformerXLLMHeadModel(config, { device: 'cpu' });
   const weights = device.memory().liveBytes;
-  const trainer = new Trainer(model, tokens, {
+  const trainer = new Trainer(languageModelTask(model, { train: tokens, valid: tokens }), {
     batchSize: 4,
     targetLength: 8,
     memoryLength: 8,
@@ -36,7 +36,7 @@ test('memory returns to its baseline after training, evaluation, generation and 
     await trainer.step();
     expect(device.memory().liveBytes).toBe(during);
   }
-  await trainer.evaluate(tokens);
+  await trainer.evaluate();
   const drawn: number[] = [];
   for await (const { id } of generate(model, [1, 2, 3], { maxTokens: 5 })) drawn.push(id);
   expect(drawn).toHaveLength(5);

@@ -1,7 +1,15 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { TransformerXLLMHeadModel, Trainer, evaluate, generate, trainInDirectory, type TrainOptions } from '../../lib';
+import {
+  TransformerXLLMHeadModel,
+  Trainer,
+  evaluate,
+  generate,
+  languageModelTask,
+  trainInDirectory,
+  type TrainOptions,
+} from '../../lib';
 import { TestRandom } from '../support/random';
 
 const config = {
@@ -38,7 +46,7 @@ async function losses(trainer: Trainer, count: number): Promise<number[]> {
 test('the same seed gives the same losses; dropout differs with the seed', async () => {
   const run = async (seed: number) => {
     const model = makeModel(1, { dropout: 0.3 });
-    const trainer = new Trainer(model, tokens, { ...options, seed });
+    const trainer = new Trainer(languageModelTask(model, { train: tokens }), { ...options, seed });
     const values = await losses(trainer, 5);
     trainer.dispose();
     model.dispose();
@@ -51,7 +59,7 @@ test('the same seed gives the same losses; dropout differs with the seed', async
 test('micro-batches give the losses of the whole batch', async () => {
   const run = async (accumulation: number) => {
     const model = makeModel();
-    const trainer = new Trainer(model, tokens, { ...options, accumulation });
+    const trainer = new Trainer(languageModelTask(model, { train: tokens }), { ...options, accumulation });
     const values = await losses(trainer, 5);
     trainer.dispose();
     model.dispose();
@@ -63,7 +71,7 @@ test('micro-batches give the losses of the whole batch', async () => {
 
 test('a model learns a repeating text', async () => {
   const model = makeModel();
-  const trainer = new Trainer(model, tokens, {
+  const trainer = new Trainer(languageModelTask(model, { train: tokens }), {
     ...options,
     steps: 150,
     learningRate: 1e-2,
@@ -94,7 +102,12 @@ test('a model learns a repeating text', async () => {
 
 test('a loss that is not finite stops the run, names the step, and leaves the weights', async () => {
   const model = makeModel();
-  const trainer = new Trainer(model, tokens, { ...options, learningRate: 1e3, clipNorm: 0, optimizer: 'adam' });
+  const trainer = new Trainer(languageModelTask(model, { train: tokens }), {
+    ...options,
+    learningRate: 1e3,
+    clipNorm: 0,
+    optimizer: 'adam',
+  });
   const [name, parameter] = [...model.parameters()].find(([key]) => key.includes('CoreNet.0.weight'))!;
   parameter.overwrite(new Float32Array(parameter.size).fill(NaN));
   const bias = [...model.parameters()].find(([key]) => key === 'crit.out_layers.0.bias')![1];
@@ -112,9 +125,7 @@ test('training stops early without improvement, and keeps the best', async () =>
   const model = makeModel();
   const noise = random.integers(400, 0, 49);
   const result = await trainInDirectory({
-    model,
-    train: tokens,
-    valid: noise,
+    task: languageModelTask(model, { train: tokens, valid: noise }),
     directory,
     config: { ...options, steps: 500, learningRate: 2e-2, evaluation: { interval: 5, patience: 2, batchSize: 2 } },
   });
@@ -127,13 +138,13 @@ test('training stops early without improvement, and keeps the best', async () =>
 
 test('an aborted step leaves the run where it was', async () => {
   const model = makeModel(1, { dropout: 0.2 });
-  const trainer = new Trainer(model, tokens, { ...options, accumulation: 2 });
+  const trainer = new Trainer(languageModelTask(model, { train: tokens }), { ...options, accumulation: 2 });
   const controller = new AbortController();
   controller.abort();
   await expect(trainer.step(controller.signal)).rejects.toThrow();
   const values = await losses(trainer, 3);
   const again = makeModel(1, { dropout: 0.2 });
-  const other = new Trainer(again, tokens, { ...options, accumulation: 2 });
+  const other = new Trainer(languageModelTask(again, { train: tokens }), { ...options, accumulation: 2 });
   expect(values).toEqual(await losses(other, 3));
   for (const each of [trainer, other, model, again]) each.dispose();
 });

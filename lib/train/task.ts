@@ -1,0 +1,55 @@
+import type { Device } from '../device';
+import type { Memory } from '../nn/memory';
+import type { Generator } from '../random';
+import type { Parameter, Tensor } from '../tensor';
+import type { TrainConfig } from './trainConfig';
+
+/** What training needs of a model; every architecture and head fits. */
+export interface TrainableModel {
+  readonly device: Device;
+  readonly training: boolean;
+  readonly config: object;
+  /** The source of dropout masks; its state is part of a checkpoint. */
+  generator: Generator;
+  parameters(): ReadonlyMap<string, Parameter>;
+  train(): void;
+  eval(): void;
+  save(directory: string): Promise<void>;
+}
+
+/** The rows of a step that go through the model at once. */
+export interface MicroBatch {
+  /** Its share in the loss of the step; the shares of a step add up to 1. */
+  weight: number;
+  /** Enqueues the forward pass: the mean loss, a scalar, and the memory left for the same rows of the next step. */
+  forward(memory: Memory | null): { loss: Tensor; mems: Memory | null };
+}
+
+/** What one optimizer step learns from. */
+export interface TrainingBatch {
+  microBatches: readonly MicroBatch[];
+  /** Tokens read, for the speed shown. */
+  tokens: number;
+  /** Position of the next batch. */
+  next: number;
+}
+
+/** Figures of a held-out evaluation; numbers go to the log. */
+export interface HeldOut {
+  /** Nats per target; the lowest is the best. */
+  loss: number;
+}
+
+/** What is learnt: a model, its data, its loss. Trainer and training run know no more of an architecture than this. */
+export interface TrainingTask<Result extends HeldOut> {
+  readonly model: TrainableModel;
+  /** What the batches depend on beside the training configuration, for checkpoints: a run goes on with the same data only. */
+  readonly data: Readonly<Record<string, unknown>>;
+  /** The batch at a position, or null after the last of an epoch. A function of its arguments: nothing else is needed to resume. */
+  batchAt(epoch: number, position: number): TrainingBatch | null;
+  /** Null without held-out data. The model's mode, its memories and its generator are left as they were. */
+  readonly evaluate: ((signal?: AbortSignal) => Promise<Result>) | null;
+}
+
+/** @throws XlformersError ERR_CONFIG where the configuration does not suit the data */
+export type TaskFactory<Result extends HeldOut> = (config: TrainConfig) => TrainingTask<Result>;
