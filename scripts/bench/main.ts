@@ -24,7 +24,10 @@ const program = new Command('bench')
   .option('--python <path>', 'a Python with torch and transformers 4.57 (default: XLFORMERS_PYTHON, then python3)')
   .option('--rounds <n>', 'measurements of each side per case', '7')
   .option('--only <text>', 'cases whose name contains the text')
-  .option('--compiled', 'also torch.compile, which takes minutes to compile each shape')
+  .option(
+    '--compiled',
+    "also torch.compile and ONNX Runtime for XLNet's forward passes, a minute of preparation for each",
+  )
   .option('--picture <file>', 'also draws the ratios as an SVG')
   .parse();
 
@@ -39,7 +42,9 @@ async function main(): Promise<void> {
   const threads = cpuThreads();
   const found = findPython(flags.python);
   if (!('python' in found)) process.stderr.write(`Measuring alone: ${found.reason}\n`);
-  const modes: RivalMode[] = flags.compiled ? ['eager', 'kept-pages', 'compiled'] : ['eager', 'kept-pages'];
+  const modes: RivalMode[] = flags.compiled
+    ? ['eager', 'kept-pages', 'compiled', 'onnxruntime']
+    : ['eager', 'kept-pages'];
   const results: CaseResult[] = [];
   for (const { make, cases } of suites) {
     const model = make();

@@ -43,10 +43,11 @@ export type CaseMaker = readonly [name: string, make: () => Case];
 /** Measures the cases one after the other, all sides taking turns within each. */
 export async function* measureCases(
   makers: readonly CaseMaker[],
-  { device, rivals, rounds }: MeasureOptions,
+  { device, rivals: all, rounds }: MeasureOptions,
 ): AsyncIterable<CaseResult> {
   for (const [name, make] of makers) {
     const current = make();
+    const rivals = all.filter((rival) => rival.takesPart(current.request));
     try {
       // Two rounds to fill caches, memories and page tables on every side.
       for (let warmup = 0; warmup < 2; warmup += 1) {

@@ -24,8 +24,15 @@ const keepPages = {
   MALLOC_TOP_PAD_: '268435456',
 };
 
-/** How PyTorch runs: as it is, with glibc keeping freed pages, or compiled (forward passes; with kept pages too). */
-export type RivalMode = 'eager' | 'kept-pages' | 'compiled';
+/** PyTorch as it is, with glibc keeping freed pages, or compiled; and ONNX Runtime. The last two have kept pages as well. */
+const modes = {
+  eager: { name: 'PyTorch eager', keepsPages: false, onlyXLNetForward: false },
+  'kept-pages': { name: 'PyTorch, kept pages', keepsPages: true, onlyXLNetForward: false },
+  compiled: { name: 'torch.compile', keepsPages: true, onlyXLNetForward: true },
+  onnxruntime: { name: 'ONNX Runtime', keepsPages: true, onlyXLNetForward: true },
+} as const;
+
+export type RivalMode = keyof typeof modes;
 
 /** A Python with torch, from --python, XLFORMERS_PYTHON or the path; null with the reason when there is none. */
 export function findPython(given: string | undefined): { python: string } | { reason: string } {
@@ -40,26 +47,39 @@ export function findPython(given: string | undefined): { python: string } | { re
   return { reason: 'no Python with torch and transformers 4.57 was found; name one with --python or XLFORMERS_PYTHON' };
 }
 
-/** A PyTorch process that runs cases on request, so that both sides take turns on the same machine. */
+/** A process that runs cases on request, so that both sides take turns on the same machine. */
 export class Rival {
   private readonly answers: AsyncIterator<string>;
   private readonly lines: Interface;
+  /** The end of what it wrote to its error output. */
+  private complaint = '';
 
   private constructor(
-    readonly name: string,
+    private readonly mode: (typeof modes)[RivalMode],
     private readonly child: ChildProcessWithoutNullStreams,
   ) {
     this.lines = createInterface({ input: child.stdout });
     this.answers = this.lines[Symbol.asyncIterator]();
-    child.stderr.resume();
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.complaint = `${this.complaint}${text}`.slice(-2000);
+    });
+  }
+
+  get name(): string {
+    return this.mode.name;
   }
 
   static async start(python: string, threads: number, mode: RivalMode): Promise<Rival> {
     const script = path.join(__dirname, '..', 'reference', 'bench_worker.py');
-    const env = { ...process.env, OMP_NUM_THREADS: String(threads), ...(mode === 'eager' ? {} : keepPages) };
-    const rival = new Rival(`PyTorch ${mode}`, spawn(python, [script, String(threads), mode], { env }));
+    const env = { ...process.env, OMP_NUM_THREADS: String(threads), ...(modes[mode].keepsPages ? keepPages : {}) };
+    const rival = new Rival(modes[mode], spawn(python, [script, String(threads), mode], { env }));
     await rival.read();
     return rival;
+  }
+
+  /** Compiled graphs are made for forward passes of fixed shapes. */
+  takesPart({ kind }: RivalCase): boolean {
+    return !this.mode.onlyXLNetForward || kind === 'xlnetForward';
   }
 
   async run(request: RivalCase): Promise<RivalMeasure> {
@@ -74,7 +94,7 @@ export class Rival {
 
   private async read(): Promise<string> {
     const { value, done } = await this.answers.next();
-    if (done) throw new Error(`${this.name}: the process ended`);
+    if (done) throw new Error(`${this.name}: the process ended\n${this.complaint}`);
     return value;
   }
 }

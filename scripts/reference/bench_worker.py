@@ -8,12 +8,14 @@ Reads one JSON case per line, answers with one JSON line {"milliseconds": ...}.
   {"kind": "xlnetForward", "batch", "length"}          hidden states without gradients
   {"kind": "xlnetTrain", "batch", "length", "targets"}  one two-stream step: forward, backward, clip, Adam
 
-Arguments: threads, mode (eager, kept-pages: an environment of the caller's; compiled: torch.compile for forward passes).
+Arguments: threads, mode (eager; kept-pages: an environment of the caller's; compiled, onnxruntime: XLNet's forward passes only).
 """
 
 import json
+import os
 import resource
 import sys
+import tempfile
 import time
 
 import torch
@@ -23,8 +25,9 @@ from transformers import XLNetLMHeadModel
 
 from transformer_xl import load
 
-torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
-compiled = len(sys.argv) > 2 and sys.argv[2] == "compiled"
+threads = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+mode = sys.argv[2] if len(sys.argv) > 2 else "eager"
+torch.set_num_threads(threads)
 state = {}
 
 
@@ -101,6 +104,35 @@ def attention(case):
     return time.perf_counter() - started
 
 
+def xlnet_body(body, ids):
+    """Ids to hidden states, as this process's mode computes them."""
+    plain = lambda ids: body(ids, use_mems=False)
+    if mode == "compiled":
+        graph = torch.compile(body, dynamic=False)
+        return lambda ids: graph(ids, use_mems=False)
+    if mode != "onnxruntime":
+        return plain
+    import onnxruntime
+
+    class LastHiddenState(torch.nn.Module):
+        def forward(self, ids):
+            return plain(ids)[0]
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = os.path.join(directory, "xlnet.onnx")
+        wrapper = LastHiddenState()
+        wrapper.body = body
+        # The exporter restores the mode that it finds.
+        wrapper.eval()
+        torch.onnx.export(wrapper, (ids,), file, input_names=["ids"], opset_version=17, dynamo=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    result = session.run(None, {"ids": ids.numpy()})[0]
+    assert (torch.from_numpy(result) - plain(ids)[0]).abs().max() < 1e-3
+    return lambda ids: session.run(None, {"ids": ids.numpy()})
+
+
 @torch.no_grad()
 def xlnet_forward(case):
     key = json.dumps(case, sort_keys=True)
@@ -109,10 +141,9 @@ def xlnet_forward(case):
         state["key"] = key
         state["model"].eval()
         state["ids"] = torch.randint(0, state["model"].config.vocab_size, (case["batch"], case["length"]))
-        body = state["model"].transformer
-        state["body"] = torch.compile(body, dynamic=False) if compiled else body
+        state["body"] = xlnet_body(state["model"].transformer, state["ids"])
     started = time.perf_counter()
-    state["body"](state["ids"], use_mems=False)
+    state["body"](state["ids"])
     return time.perf_counter() - started
 
 
