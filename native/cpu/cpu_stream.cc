@@ -5,21 +5,6 @@
 #include <new>
 
 namespace xlformers::cpu {
-namespace {
-
-// The snake_case names of operators for error messages, in the order of Operator.
-constexpr const char* kOperatorNames[] = {
-    "fill", "permute", "copy_strided", "random_fill", "add", "dropout", "activation", "activation_gradient",
-    "matrix_product", "pack_matrix", "column_sum", "layer_norm", "layer_norm_gradient", "embedding",
-    "embedding_gradient", "sinusoid_positions", "relative_attention", "relative_attention_gradient",
-    "relative_attention_probabilities", "memory_update", "adaptive_softmax_loss", "adaptive_softmax_loss_gradient",
-    "adaptive_log_softmax", "softmax_cross_entropy", "softmax_cross_entropy_gradient", "mean_nonzero",
-    "mean_nonzero_gradient", "squared_error", "squared_error_gradient", "binary_cross_entropy",
-    "binary_cross_entropy_gradient", "global_norm", "adam", "sample", "permutation_attention",
-    "permutation_attention_gradient", "permutation_attention_probabilities", "binary_mask", "masked_fill", "top_probabilities"};
-static_assert(sizeof kOperatorNames / sizeof *kOperatorNames == kOperatorCount, "an operator has no name");
-
-}  // namespace
 
 struct CpuStream::Record {
   enum class Kind { run, copy, fence };

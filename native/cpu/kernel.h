@@ -5,7 +5,7 @@
 // order, so that the result does not depend on the number of threads.
 #pragma once
 
-#include "core/operators.h"
+#include "core/operator_list.h"
 #include "core/status.h"
 #include "cpu/thread_pool.h"
 #include "cpu/workspace.h"
@@ -19,8 +19,6 @@ struct Context {
 
 // `params` points at the operator's block. May throw std::bad_alloc (from Workspace); the stream turns it into out_of_memory.
 using Kernel = Status (*)(Context& context, const void* params);
-
-constexpr int kOperatorCount = static_cast<int>(Operator::count);
 
 struct KernelTable {
   const char* isa;  // "baseline", "avx2", "avx512", "neon"

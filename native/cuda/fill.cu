@@ -1,0 +1,34 @@
+#include "cuda/elementwise.cuh"
+
+namespace xlformers::cuda {
+namespace {
+
+template <typename T>
+struct Fill {
+  T value;
+  T* out;
+
+  __device__ void operator()(int64_t i) const { out[i] = value; }
+};
+
+template <typename T>
+Status fill_with(const Context& context, const FillParams& params, T value) {
+  return for_each(context, "fill", params.count, Fill<T>{value, static_cast<T*>(params.out)});
+}
+
+}  // namespace
+
+Status fill(const Context& context, const void* block) {
+  const auto& params = *static_cast<const FillParams*>(block);
+  switch (params.dtype) {
+    case DType::f32: return fill_with(context, params, static_cast<float>(params.value));
+    case DType::f64: return fill_with(context, params, params.value);
+    case DType::bf16: return fill_with(context, params, __float2bfloat16_rn(static_cast<float>(params.value)));
+    case DType::f16: return fill_with(context, params, __float2half_rn(static_cast<float>(params.value)));
+    case DType::i32: return fill_with(context, params, static_cast<int32_t>(params.value));
+    case DType::u8: return fill_with(context, params, static_cast<uint8_t>(params.value));
+  }
+  return make_status(StatusCode::unsupported, "dtype %d is unknown", static_cast<int>(params.dtype));
+}
+
+}  // namespace xlformers::cuda
