@@ -1,0 +1,97 @@
+#include "simt/device_memory.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <new>
+
+#include "simt/regions.h"
+
+namespace simt {
+
+namespace {
+
+struct Allocation {
+  size_t bytes;
+  bool read_only, initialized;
+  Cell* cells;
+};
+
+std::mutex allocations_mutex;
+
+std::map<uintptr_t, Allocation>& allocations() {
+  static auto* all = new std::map<uintptr_t, Allocation>;
+  return *all;
+}
+
+size_t cell_bytes(const Allocation& allocation) { return (allocation.bytes + 3) / 4 * sizeof(Cell); }
+
+Allocation& allocation_at(void* address) {
+  const auto found = allocations().find(reinterpret_cast<uintptr_t>(address));
+  if (found == allocations().end()) std::abort();  // a mistake of the test, not of a kernel
+  return found->second;
+}
+
+}  // namespace
+
+void* allocate(size_t bytes) {
+  void* memory = nullptr;
+  if (posix_memalign(&memory, 256, bytes > 0 ? bytes : 1) != 0) throw std::bad_alloc();
+  std::memset(memory, 0xFF, bytes);
+  const std::lock_guard<std::mutex> lock(allocations_mutex);
+  allocations()[reinterpret_cast<uintptr_t>(memory)] = {bytes, false, false, nullptr};
+  return memory;
+}
+
+void release(void* address) {
+  const std::lock_guard<std::mutex> lock(allocations_mutex);
+  const Allocation& allocation = allocation_at(address);
+  if (allocation.cells != nullptr) munmap(static_cast<void*>(allocation.cells), cell_bytes(allocation));
+  allocations().erase(reinterpret_cast<uintptr_t>(address));
+  std::free(address);
+}
+
+void mark_initialized(void* address) {
+  const std::lock_guard<std::mutex> lock(allocations_mutex);
+  allocation_at(address).initialized = true;
+}
+
+void set_read_only(void* address, bool read_only) {
+  const std::lock_guard<std::mutex> lock(allocations_mutex);
+  allocation_at(address).read_only = read_only;
+}
+
+RegionTable snapshot_regions(bool shadowed) {
+  const std::lock_guard<std::mutex> lock(allocations_mutex);
+  RegionTable table;
+  for (auto& [begin, allocation] : allocations()) {
+    if (shadowed && !allocation.read_only && allocation.cells == nullptr && allocation.bytes > 0) {
+      // Untouched pages cost nothing.
+      void* cells = mmap(nullptr, cell_bytes(allocation), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (cells == MAP_FAILED) throw std::bad_alloc();
+      allocation.cells = static_cast<Cell*>(cells);
+    }
+    table.regions.push_back({begin, begin + allocation.bytes, allocation.read_only, allocation.initialized,
+                             allocation.read_only ? nullptr : allocation.cells});
+  }
+  table.data = table.regions.data();
+  table.count = table.regions.size();
+  return table;
+}
+
+const Region* RegionTable::find(uintptr_t address) const {
+  size_t low = 0, high = count;
+  while (low < high) {
+    const size_t middle = (low + high) / 2;
+    if (data[middle].begin <= address) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low > 0 ? data + (low - 1) : nullptr;
+}
+
+}  // namespace simt

@@ -1,0 +1,61 @@
+// Runs a kernel on the host: blocks on a few threads of the host, the threads of a block as fibers of one of those.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <utility>
+
+#include "simt/fault.h"
+#include "simt/types.h"
+
+namespace simt {
+
+// In which order the threads of a block come to run. A correct kernel gives the same result under all.
+enum class Schedule {
+  in_order,   // every thread in turn, as far as it gets: close to lock step
+  run_ahead,  // a warp goes on until all its threads wait for other warps; the seed shuffles warps and lanes
+  random,     // at every wait, any thread that can run; blocks in random order too
+};
+
+struct Options {
+  Schedule schedule = Schedule::run_ahead;
+  uint64_t seed = 0;     // 0: natural order for run_ahead
+  int host_threads = 2;  // 1 makes the order of atomics repeatable
+  // Checks of plain loads and stores, where the kernel was compiled with them (CMake function simt_emulate).
+  bool check_memory = true;
+  bool check_races = true;
+  size_t shared_limit = 99 * 1024;  // bytes per block: compute capability 8.6, 8.9 and 12.0 have the least
+};
+
+// Holds for every launch of the process that begins later.
+Options& options();
+
+// Since the process began, all launches together.
+struct Counters {
+  uint64_t blocks, switches, collectives, accesses;
+};
+Counters counters();
+
+struct Grid {
+  const char* kernel;  // for reports
+  dim3 grid, block;
+  size_t shared_bytes;
+};
+
+Fault run_grid(const Grid& grid, void (*body)(void*), void* call, size_t call_bytes);
+
+template <typename... Parameters, typename... Arguments>
+Fault launch(const Grid& grid, void (*kernel)(Parameters...), Arguments&&... arguments) {
+  struct Call {
+    void (*kernel)(Parameters...);
+    std::tuple<Parameters...> arguments;
+  } call{kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)};
+  const auto body = [](void* given) {
+    const Call* call = static_cast<const Call*>(given);
+    std::apply(call->kernel, call->arguments);
+  };
+  return run_grid(grid, body, &call, sizeof call);
+}
+
+}  // namespace simt

@@ -1,0 +1,97 @@
+// simt_test [part of a name]: runs the tests and prints a line for each, "ok NAME" or "not ok NAME: why".
+#include "simt/testing.h"
+
+#include <chrono>
+#include <cstring>
+
+namespace simt::testing {
+
+namespace {
+
+struct Test {
+  const char* name;
+  void (*body)();
+};
+
+std::vector<Test>& tests() {
+  static std::vector<Test> all;
+  return all;
+}
+
+}  // namespace
+
+void add_test(const char* name, void (*body)()) { tests().push_back({name, body}); }
+
+void fail(Site site, const std::string& message) {
+  const char* file = std::strrchr(site.file, '/');
+  throw std::runtime_error(std::string(file != nullptr ? file + 1 : site.file) + ":" + std::to_string(site.line) + ": " +
+                           message);
+}
+
+void expect_fault(const Fault& fault, FaultKind kind, const std::vector<std::string>& words, Site site) {
+  if (fault.kind != kind) {
+    fail(site, std::string("expected a report of kind '") + fault_name(kind) + "', got '" + fault_name(fault.kind) + "' " +
+                   fault.message);
+  }
+  for (const std::string& word : words) {
+    if (fault.message.find(word) == std::string::npos) fail(site, "no '" + word + "' in: " + fault.message);
+  }
+}
+
+const std::vector<NamedSchedule>& all_schedules() {
+  static const std::vector<NamedSchedule> all = {
+      {"in order", Schedule::in_order, 0},     {"run ahead", Schedule::run_ahead, 0},
+      {"run ahead, 1", Schedule::run_ahead, 1}, {"run ahead, 2", Schedule::run_ahead, 2},
+      {"random, 1", Schedule::random, 1},      {"random, 2", Schedule::random, 2},
+      {"random, 3", Schedule::random, 3}};
+  return all;
+}
+
+void under_all_schedules(const std::function<void()>& body) {
+  for (const NamedSchedule& each : all_schedules()) {
+    const WithOptions with([&](Options& options) {
+      options.schedule = each.schedule;
+      options.seed = each.seed;
+    });
+    try {
+      body();
+    } catch (const std::exception& error) {
+      throw std::runtime_error(std::string(error.what()) + " (schedule: " + each.name + ")");
+    }
+  }
+}
+
+std::vector<float> short_numbers(size_t count, uint32_t seed) {
+  std::vector<float> numbers(count);
+  uint32_t state = seed * 2654435761u + 1;
+  for (float& number : numbers) {
+    state = state * 1664525u + 1013904223u;
+    number = static_cast<float>(static_cast<int>(state >> 24) - 128) / 128;
+  }
+  return numbers;
+}
+
+}  // namespace simt::testing
+
+int main(int count, char** arguments) {
+  int failures = 0;
+  for (const auto& test : simt::testing::tests()) {
+    if (count > 1 && std::strstr(test.name, arguments[1]) == nullptr) continue;
+    const auto start = std::chrono::steady_clock::now();
+    std::string failure;
+    try {
+      test.body();
+    } catch (const std::exception& error) {
+      failure = error.what();
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (failure.empty()) {
+      std::printf("ok %s (%.3f s)\n", test.name, seconds);
+    } else {
+      std::printf("not ok %s: %s\n", test.name, failure.c_str());
+      ++failures;
+    }
+    std::fflush(stdout);
+  }
+  return failures == 0 ? 0 : 1;
+}

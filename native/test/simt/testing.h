@@ -1,0 +1,79 @@
+// A test runner for kernels: TEST(name) { ... }, expectations that throw, and schedules to run under.
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+#include "simt/launch.h"
+
+namespace simt::testing {
+
+void add_test(const char* name, void (*body)());
+
+struct Registration {
+  Registration(const char* name, void (*body)()) { add_test(name, body); }
+};
+
+[[noreturn]] void fail(Site site, const std::string& message);
+
+inline void expect(bool condition, const char* text, Site site = Site::here()) {
+  if (!condition) fail(site, std::string("expected ") + text);
+}
+
+template <typename A, typename B>
+void expect_equal(const A& got, const B& expected, const char* text, Site site = Site::here()) {
+  if (got == expected) return;
+  std::ostringstream message;
+  message << text << " is " << got << ", expected " << expected;
+  fail(site, message.str());
+}
+
+inline void expect_ok(const xlformers::Status& status, Site site = Site::here()) {
+  if (!status.ok()) fail(site, status.message);
+}
+inline void expect_ok(const Fault& fault, Site site = Site::here()) {
+  if (!fault.ok()) fail(site, fault.message);
+}
+
+// A report of this kind whose message has every one of these words.
+void expect_fault(const Fault& fault, FaultKind kind, const std::vector<std::string>& words, Site site = Site::here());
+
+// Sets options, and puts them back.
+class WithOptions {
+ public:
+  explicit WithOptions(const std::function<void(Options&)>& change) : before_(options()) { change(options()); }
+  ~WithOptions() { options() = before_; }
+  WithOptions(const WithOptions&) = delete;
+  WithOptions& operator=(const WithOptions&) = delete;
+
+ private:
+  Options before_;
+};
+
+struct NamedSchedule {
+  const char* name;
+  Schedule schedule;
+  uint64_t seed;
+};
+const std::vector<NamedSchedule>& all_schedules();
+
+// Runs the body once per schedule; a failure says under which.
+void under_all_schedules(const std::function<void()>& body);
+
+// Numbers in [-1, 1), multiples of 2^-7: exact in bf16, fp16 and tf32, and so are their products in fp32.
+std::vector<float> short_numbers(size_t count, uint32_t seed);
+
+}  // namespace simt::testing
+
+#define TEST(name)                                                         \
+  static void name();                                                      \
+  static const simt::testing::Registration register_##name(#name, name); \
+  static void name()
+#define EXPECT(condition) simt::testing::expect(condition, #condition)
+#define EXPECT_EQUAL(got, expected) simt::testing::expect_equal(got, expected, #got)
