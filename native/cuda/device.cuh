@@ -151,8 +151,6 @@ __device__ __forceinline__ float exp2_approx(float x) {
   return y;
 }
 
-using Stream = cudaStream_t;
-
 #else
 
 #define XL_DYNAMIC_SHARED(name) unsigned char* const name = ::simt::dynamic_shared()
@@ -169,8 +167,6 @@ using simt::ldmatrix_transposed;
 using simt::mma_m16n8k16;
 using simt::mma_m16n8k8_tf32;
 using simt::to_tf32;
-
-using Stream = void*;  // launches end before they return
 
 #endif
 
@@ -211,7 +207,7 @@ struct LaunchShape {
   const char* name;  // of the operator, for messages
   dim3 grid, block;
   size_t shared_bytes;  // dynamic
-  Stream stream;
+  void* stream;         // a cudaStream_t; the emulator's launches end before they return
 };
 
 // kernel<<<shape>>>(arguments...). The emulator's reports come back as an internal error.
@@ -224,7 +220,7 @@ Status launch(const LaunchShape& shape, void (*kernel)(Parameters...), Arguments
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
   }
   if (error == cudaSuccess) {
-    kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(arguments...);
+    kernel<<<shape.grid, shape.block, shape.shared_bytes, static_cast<cudaStream_t>(shape.stream)>>>(arguments...);
     error = cudaGetLastError();
   }
   if (error == cudaSuccess) return ok_status();

@@ -28,9 +28,12 @@ std::map<uintptr_t, Allocation>& allocations() {
 
 size_t cell_bytes(const Allocation& allocation) { return (allocation.bytes + 3) / 4 * sizeof(Cell); }
 
+// The allocation that holds the address.
 Allocation& allocation_at(void* address) {
-  const auto found = allocations().find(reinterpret_cast<uintptr_t>(address));
-  if (found == allocations().end()) std::abort();  // a mistake of the test, not of a kernel
+  auto found = allocations().upper_bound(reinterpret_cast<uintptr_t>(address));
+  if (found == allocations().begin()) std::abort();  // a mistake of the test, not of a kernel
+  --found;
+  if (reinterpret_cast<uintptr_t>(address) > found->first + found->second.bytes) std::abort();
   return found->second;
 }
 

@@ -10,7 +10,7 @@ namespace simt {
 // Exactly `bytes` bytes, aligned to 256, filled with ones (a NaN in every format), known as uninitialized.
 void* allocate(size_t bytes);
 void release(void* address);
-// `address` is what allocate() returned.
+// Of the allocation that holds the address.
 void mark_initialized(void* address);
 void set_read_only(void* address, bool read_only);
 

@@ -1,0 +1,75 @@
+// The CUDA runtime for machines without a GPU: one device, the emulator. What is enqueued has run when the call returns.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "cuda/runtime.h"
+#include "simt/device_memory.h"
+#include "simt/launch.h"
+
+namespace xlformers::cuda::runtime {
+
+int32_t device_count(Status*) { return 1; }
+
+Status device_info(int32_t, DeviceInfo* info) {
+  *info = DeviceInfo{};
+  std::snprintf(info->name, sizeof info->name, "CUDA emulator");
+  std::snprintf(info->detail, sizeof info->detail, "kernels on the CPU, for tests");
+  info->memory_bytes = int64_t{8} << 30;
+  return ok_status();
+}
+
+Status device_properties(int32_t, DeviceProperties* properties) {
+  *properties = {80, 4, static_cast<int64_t>(simt::options().shared_limit), int64_t{8} << 30};
+  return ok_status();
+}
+
+Status make_current(int32_t) { return ok_status(); }
+
+Status create_stream(void** stream) {
+  *stream = nullptr;
+  return ok_status();
+}
+void destroy_stream(void*) {}
+
+void* allocate(size_t bytes) {
+  try {
+    return simt::allocate(bytes);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+void deallocate(void* memory) { simt::release(memory); }
+void* allocate_pinned(size_t bytes) { return std::malloc(bytes); }
+void deallocate_pinned(void* memory) { std::free(memory); }
+
+Status copy_to_device(void*, void* destination, const void* pinned, size_t bytes) {
+  std::memcpy(destination, pinned, bytes);
+  if (bytes > 0) simt::mark_initialized(destination);
+  return ok_status();
+}
+
+Status copy_to_host(void*, void* pinned, const void* source, size_t bytes) {
+  std::memcpy(pinned, source, bytes);
+  return ok_status();
+}
+
+Status synchronize(void*) { return ok_status(); }
+
+Status clear(void*, void* memory, size_t bytes) {
+  std::memset(memory, 0, bytes);
+  if (bytes > 0) simt::mark_initialized(memory);
+  return ok_status();
+}
+
+Status create_event(void** event) {
+  *event = nullptr;
+  return ok_status();
+}
+void destroy_event(void*) {}
+Status record_event(void*, void*) { return ok_status(); }
+Status wait_for_event(void*) { return ok_status(); }
+
+}  // namespace xlformers::cuda::runtime
