@@ -44,7 +44,7 @@ describe('embedding', () => {
 
 describe('sinusoidPositions', () => {
   test('is [sin | cos] of clipped distances, ascending', async () => {
-    const device = resolveDevice('cpu');
+    const device = resolveDevice(onDevice.device);
     for (const [count, columns, firstDistance, clamp] of [
       [1, 2, 0, 0],
       [17, 6, -5, 0],

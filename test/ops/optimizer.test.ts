@@ -1,7 +1,7 @@
 import { adam, fillRandom, Generator, globalNorm, sample, Tensor } from '../../lib';
 import { philoxBlock } from '../support/philox';
 import { TestRandom } from '../support/random';
-import { cpu, epsilon, expectClose, tensor } from '../support/operators';
+import { onDevice, epsilon, expectClose, tensor } from '../support/operators';
 
 const random = new TestRandom(6);
 
@@ -74,12 +74,12 @@ describe('adam', () => {
 describe('fillRandom', () => {
   test('draws what the counters say', async () => {
     for (const count of [1, 2, 3, 4, 5, 1001]) {
-      const uniform = Tensor.zeros([count], { ...cpu, dtype: 'float64' });
+      const uniform = Tensor.zeros([count], { ...onDevice, dtype: 'float64' });
       fillRandom(uniform, { kind: 'uniform', a: -2, b: 3 }, new Generator(42));
       const word = (i: number) => philoxBlock(42, 0, [i >>> 2, 0, 1])[i & 3] as number;
       const expected = Array.from({ length: count }, (_, i) => -2 + 5 * ((word(i) >>> 8) * 2 ** -24));
       expectClose(await uniform.data(), expected, 1e-15);
-      const normal = Tensor.zeros([count], { ...cpu, dtype: 'float64' });
+      const normal = Tensor.zeros([count], { ...onDevice, dtype: 'float64' });
       fillRandom(normal, { kind: 'normal', a: 1, b: 2 }, new Generator(42));
       const gauss = Array.from({ length: count }, (_, i) => {
         const even = i & ~1;

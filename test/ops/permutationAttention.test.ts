@@ -11,7 +11,17 @@ import { resolveDevice } from '../../lib/device';
 import { mean } from '../../lib/ops/mean';
 import { philoxLane16 } from '../support/philox';
 import { TestRandom } from '../support/random';
-import { checkGradients, cpu, epsilon, expectClose, ids, leaf, operand, product, tensor } from '../support/operators';
+import {
+  checkGradients,
+  onDevice,
+  epsilon,
+  expectClose,
+  ids,
+  leaf,
+  operand,
+  product,
+  tensor,
+} from '../support/operators';
 
 type FloatName =
   | 'content'
@@ -220,7 +230,7 @@ function optionsOf(
     segments: segments && ids(segments, [batch, length]),
     queryRanks: ranks && ids(ranks.query, [batch, length]),
     keyRanks: ranks && ids(ranks.key, [batch, length]),
-    mask: mask && Tensor.from(mask.values, [mask.batch, length, length], cpu),
+    mask: mask && Tensor.from(mask.values, [mask.batch, length, length], onDevice),
     band: problem.band,
     dropout: problem.dropout,
     generator: new Generator(9),
@@ -432,7 +442,7 @@ describe('permutationAttention', () => {
     };
     const ranks = ids(order.flat(), [batch, length]);
     const byRanks = permutationAttention({ ...shared, queryRanks: ranks, keyRanks: ranks });
-    const dense = permutationAttention({ ...shared, mask: Tensor.from(mask, [batch, length, length], cpu) });
+    const dense = permutationAttention({ ...shared, mask: Tensor.from(mask, [batch, length, length], onDevice) });
     expect(await byRanks.content!.data()).toEqual(await dense.content!.data());
     expect(await byRanks.query!.data()).toEqual(await dense.query!.data());
   });
@@ -449,7 +459,7 @@ describe('permutationAttention', () => {
   });
 
   test('peak memory grows linearly with the length, forward and backward', async () => {
-    const device = resolveDevice('cpu');
+    const device = resolveDevice(onDevice.device);
     const [heads, headDim] = [2, 16];
     const peaks: number[] = [];
     for (const length of [512, 1024, 2048, 4096, 8192]) {
@@ -515,7 +525,7 @@ describe('permutationAttention', () => {
       [{ ...good, segments: ranks }, /segments, segmentEmbedding: got one of the two/],
       [{ ...good, memoryKey: make() }, /memoryKey, memoryValue: got one of the two/],
       [{ ...good, mask: ids(new Array<number>(16).fill(0), [1, 4, 4]) }, /mask: got dtype int32/],
-      [{ ...good, mask: Tensor.from(new Uint8Array(48), [3, 4, 4], cpu) }, /mask: got a batch of 3/],
+      [{ ...good, mask: Tensor.from(new Uint8Array(48), [3, 4, 4], onDevice) }, /mask: got a batch of 3/],
       [{ ...good, queryRanks: make([1, 4]), keyRanks: ranks }, /queryRanks: got dtype float64/],
       [{ ...good, reversedFrom: 2 }, /reversedFrom: got 2/],
       [{ ...good, dropout: 1 }, /dropout/],

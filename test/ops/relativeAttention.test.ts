@@ -245,7 +245,7 @@ describe('relativeAttention', () => {
   });
 
   test('peak memory grows linearly with the length', async () => {
-    const device = resolveDevice('cpu');
+    const device = resolveDevice(onDevice.device);
     const heads = 2;
     const headDim = 16;
     const peaks: number[] = [];

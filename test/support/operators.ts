@@ -4,20 +4,26 @@ import { TestRandom } from './random';
 /** Sizes that find mistakes: 1, odd ones, one below and above a vector or a tile. */
 export const oddSizes = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 41, 64, 65] as const;
 
-export const cpu = { device: 'cpu' } as const;
+/** Where operators are tested: the CPU, or another backend for which the same tests run again (test/cuda). */
+export const device = process.env.XLFORMERS_TEST_DEVICE ?? 'cpu';
+
+/** The emulator is slow: what takes large sizes to show is shown on the CPU. */
+export const emulated = process.env.XLFORMERS_CUDA_PLUGIN?.includes('build-emulator') ?? false;
+
+export const onDevice = { device };
 
 export function tensor(values: ArrayLike<number>, shape: readonly number[], dtype: FloatDType = 'float64'): Tensor {
   const array = dtype === 'float64' ? Float64Array.from(values) : Float32Array.from(values);
-  return Tensor.from(array, shape, cpu);
+  return Tensor.from(array, shape, onDevice);
 }
 
 export function leaf(values: ArrayLike<number>, shape: readonly number[], dtype: FloatDType = 'float64'): Tensor {
   const array = dtype === 'float64' ? Float64Array.from(values) : Float32Array.from(values);
-  return Tensor.from(array, shape, { ...cpu, requiresGrad: true });
+  return Tensor.from(array, shape, { ...onDevice, requiresGrad: true });
 }
 
 export function ids(values: ArrayLike<number>, shape: readonly number[] = [values.length]): Tensor {
-  return Tensor.from(Int32Array.from(values), shape, cpu);
+  return Tensor.from(Int32Array.from(values), shape, onDevice);
 }
 
 /** Sizes multiplied. */

@@ -1,0 +1,16 @@
+'use strict';
+// The operators' tests on the CUDA kernels in the emulator: `npx jest --config test/cuda/jest.config.js [files]`.
+const { plugin } = require('./emulator');
+
+// The addon reads them from the environment of the process, which test workers inherit and sandboxes only copy.
+process.env.XLFORMERS_CUDA_PLUGIN = plugin;
+process.env.XLFORMERS_TEST_DEVICE = 'cuda';
+
+module.exports = {
+  ...require('../../jest.config.js'),
+  rootDir: '../..',
+  displayName: 'cuda, emulated',
+  testMatch: ['<rootDir>/test/ops/*.test.ts'],
+  globalSetup: '<rootDir>/test/cuda/buildEmulator.js',
+  testTimeout: 900_000,
+};
