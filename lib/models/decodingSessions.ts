@@ -91,11 +91,10 @@ export class MemorySession implements DecodingSession {
     const length = (rows[0] as Int32Array).length;
     let mems: Memory | undefined;
     try {
-      // Counted from the end, so that a prompt is cut the same way whatever its neighbours are.
-      for (let end = length % segmentLength || segmentLength; ; end += segmentLength) {
+      for (let start = 0; ; start += segmentLength) {
         signal?.throwIfAborted();
-        const last = end >= length;
-        const segment = rows.map((row) => row.subarray(Math.max(0, end - segmentLength), last ? length : end));
+        const last = start + segmentLength >= length;
+        const segment = rows.map((row) => row.subarray(start, last ? length : start + segmentLength));
         const read = this.read(segment, mems, last);
         mems?.dispose();
         mems = read.mems;
@@ -130,7 +129,7 @@ export class WholeTextSession implements DecodingSession {
   }
 
   step(ids: ArrayLike<number>): Tensor {
-    this.texts = this.texts.map((text, index) => Int32Array.of(...text, ids[index] as number));
+    this.texts = this.texts.map((text, index) => Int32Array.from([...text, ids[index] as number]));
     return this.scores();
   }
 

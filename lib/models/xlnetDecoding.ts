@@ -72,12 +72,13 @@ function hfReader(model: XLNetLMHeadModel) {
 /** Texts of any lengths, padded on the left, without memory. */
 function readWhole(model: XLNetLMHeadModel, texts: readonly Int32Array[], order: Order): Tensor {
   const length = Math.max(...texts.map((text) => text.length));
-  const padding = texts.map((text) => new Array<number>(length - text.length).fill(1));
-  const ids = texts.map((text, row) => Int32Array.of(...(padding[row] as number[]).map(() => dummyId), ...text));
-  const inputMask = texts.map((text, row) => [
-    ...(padding[row] as number[]),
-    ...new Array<number>(text.length + 1).fill(0),
-  ]);
+  const padded = (text: Int32Array, padding: number, token: (id: number) => number) =>
+    Int32Array.from({ length }, (_, index) => {
+      const id = text[index - length + text.length];
+      return id === undefined ? padding : token(id);
+    });
+  const ids = texts.map((text) => padded(text, dummyId, (id) => id));
+  const inputMask = texts.map((text) => [...padded(text, 1, () => 0), 0]);
   return predictNext(model, ids, order(texts.length, length + 1), { inputMask, useMems: false }).logits;
 }
 
@@ -92,7 +93,7 @@ function predictNext(
   const { logits, mems } = model.forward({
     ...inputs,
     ...order,
-    inputIds: ids.map((row) => Int32Array.of(...row, dummyId)),
+    inputIds: ids.map((row) => Int32Array.from([...row, dummyId])),
     targetPositions: ids.map(() => [length]),
   });
   return { logits: reshape(logits, [ids.length, model.config.vocabSize]), mems };
