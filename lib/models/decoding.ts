@@ -9,7 +9,8 @@ export interface DecodingOptions {
    *
    * 'exact' (default): a token sees the tokens before it and itself, and the next one is predicted by a row of the query stream that
    * sees all of them (Yang et al. 2019, section 2.3, with the factorization order from left to right). What a token's states are does
-   * not depend on what follows, so they can be kept: reading with memory gives the numbers of reading everything again.
+   * not depend on what follows, so they can be kept: reading with memory gives the numbers of reading everything again, as long as the
+   * memory holds the text (`memLen` null, as in the published checkpoints, or long enough; see `resetMemoryLength`).
    *
    * 'hf': what Hugging Face's `XLNetLMHeadModel.prepare_inputs_for_generation` does (transformers 4.57). Tokens also see those after
    * them, in the same pass: the prompt is read in both directions, and each step reads the two newest tokens again (its `offset = 2`).
