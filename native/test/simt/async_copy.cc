@@ -1,5 +1,6 @@
-// Shared memory by name, and cp.async. A copy lands no sooner than its wait, so a kernel that forgets to wait reads poison; when
-// the source is read is up to the schedule, as it is on a device.
+// Shared memory by name, and cp.async. On a device a copy reads its source and lands at some time between its issue and its wait.
+// In order, it reads at once and lands at the wait, so that a kernel that forgets to wait reads poison; run ahead, it also reads
+// at the wait; at random, it may land at once as well, over data that others still use.
 #include <cstdlib>
 #include <cstring>
 
@@ -20,13 +21,11 @@ void* static_shared(const void* key, size_t bytes, size_t alignment) {
   return variable;
 }
 
-static bool read_at_issue(Block& block) {
-  switch (block.launch().options.schedule) {
-    case Schedule::in_order: return true;
-    case Schedule::run_ahead: return false;
-    case Schedule::random: return (block.draw() & 0x100u) != 0;
-  }
-  return true;
+static void choose_times(Block& block, AsyncCopy* copy) {
+  const Schedule schedule = block.launch().options.schedule;
+  const uint32_t draw = schedule == Schedule::random ? block.draw() >> 8 & 3u : 0;
+  copy->taken = schedule == Schedule::in_order || draw != 0;
+  copy->landed = draw >= 2;
 }
 
 void async_copy(void* shared, const void* global, int bytes, int source_bytes) {
@@ -60,8 +59,10 @@ void async_copy(void* shared, const void* global, int bytes, int source_bytes) {
   if (source_bytes > 0) {
     check_access(block, thread, global, static_cast<size_t>(source_bytes), 1, Access::read, "cp.async", nullptr);
   }
-  copy.taken = read_at_issue(block);
+  choose_times(block, &copy);
   if (copy.taken) std::memcpy(copy.data, global, static_cast<size_t>(source_bytes));
+  std::memset(copy.data + source_bytes, 0, static_cast<size_t>(bytes - source_bytes));
+  if (copy.landed) std::memcpy(shared, copy.data, static_cast<size_t>(bytes));
 }
 
 void async_commit() { ++running_block("cp.async.commit_group").self().groups_committed; }
@@ -82,9 +83,8 @@ void async_wait(int groups_left) {
       check_access(block, thread, copy.global, source_bytes, 1, Access::read, "cp.async", nullptr);
       std::memcpy(copy.data, copy.global, source_bytes);
     }
-    std::memset(copy.data + source_bytes, 0, bytes - source_bytes);
     end_async_write(block, thread, copy.shared, bytes);
-    std::memcpy(copy.shared, copy.data, bytes);
+    if (!copy.landed) std::memcpy(copy.shared, copy.data, bytes);
   }
   thread.copy_count = kept;
 }

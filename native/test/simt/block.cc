@@ -101,7 +101,7 @@ void Block::prepare(uint32_t linear_index, uint64_t seed) {
 
 void Block::shuffle_order() {
   for (int place = 0; place < warp_count_; ++place) warp_order_[place] = place;
-  lane_turn_ = 0;
+  lane_turn_ = burst_ = 0;
   if (launch_->options.schedule == Schedule::run_ahead && launch_->options.seed != 0) {
     for (int place = warp_count_ - 1; place > 0; --place) {
       const int other = static_cast<int>(draw() % static_cast<uint32_t>(place + 1));
@@ -350,17 +350,20 @@ int Block::next_thread() {
     }
     case Schedule::random: break;
   }
-  const uint32_t draws = draw();
-  uint32_t warps = runnable_warps_;
-  for (uint32_t skip = (draws & 0xFFFFu) % static_cast<uint32_t>(__builtin_popcount(warps)); skip > 0; --skip) {
-    warps &= warps - 1;
+  // A warp goes on for a while: were every switch to any warp, none would get far ahead of the others.
+  int chosen = warp;
+  if (burst_ == 0 || warps_[warp].runnable == 0) {
+    burst_ = static_cast<int>(draw() % 1024) + 1;
+    chosen = __builtin_ctz(any_bit(runnable_warps_));
   }
-  const int chosen = __builtin_ctz(warps);
-  uint32_t lanes = warps_[chosen].runnable;
-  for (uint32_t skip = (draws >> 16) % static_cast<uint32_t>(__builtin_popcount(lanes)); skip > 0; --skip) {
-    lanes &= lanes - 1;
-  }
-  return chosen * kWarp + __builtin_ctz(lanes);
+  --burst_;
+  return chosen * kWarp + __builtin_ctz(any_bit(warps_[chosen].runnable));
+}
+
+// One of the bits of a mask that is not zero.
+uint32_t Block::any_bit(uint32_t mask) {
+  for (uint32_t skip = draw() % static_cast<uint32_t>(__builtin_popcount(mask)); skip > 0; --skip) mask &= mask - 1;
+  return mask & (~mask + 1);
 }
 
 void Block::switch_to_next() {

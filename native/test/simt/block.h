@@ -37,7 +37,8 @@ struct AsyncCopy {
   const unsigned char* global;
   int bytes, source_bytes;
   uint32_t group;
-  bool taken;  // the source was read when the copy was issued
+  bool taken;   // the source was read when the copy was issued
+  bool landed;  // and the data written at once
   unsigned char data[16];
 };
 
@@ -130,6 +131,7 @@ class Block {
   void make_runnable(int warp, uint32_t lanes);
   void switch_to_next();
   int next_thread();
+  uint32_t any_bit(uint32_t mask);
   int next_in_warp(int warp, int after_lane) const;
   [[noreturn]] void report_deadlock();
   [[noreturn]] void leave();
@@ -146,7 +148,7 @@ class Block {
   Thread* threads_;
   Warp warps_[kMaxWarps];
   uint32_t runnable_warps_ = 0;
-  int warp_order_[kMaxWarps], warp_place_[kMaxWarps], lane_turn_ = 0;
+  int warp_order_[kMaxWarps], warp_place_[kMaxWarps], lane_turn_ = 0, burst_ = 0;
   Barrier barriers_[kNamedBarriers];
   SharedMemory shared_;
   Clocks clocks_;

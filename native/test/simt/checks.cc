@@ -39,7 +39,7 @@ static const char* origin(const char* what, const void* place, char (&text)[256]
       pclose(pipe);
     }
     for (char* end = line; *end != '\0'; ++end) {
-      if (*end == '\n') *end = '\0';
+      if (*end == '\n' || *end == ' ') *end = '\0';
     }
     if (line[0] == '\0' || line[0] == '?') std::snprintf(line, sizeof line, "%s+0x%tx", info.dli_fname, offset);
     std::snprintf(text, sizeof text, " at %s", line);

@@ -43,6 +43,25 @@ SIMT_HOOKS(4)
 SIMT_HOOKS(8)
 SIMT_HOOKS(16)
 
+// std::atomic and guards of static variables in host code beside the kernels; kernels have atomicAdd and the like.
+#define SIMT_ATOMICS(bits)                                                                                              \
+  extern "C" uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t* address, int) {                   \
+    return __atomic_load_n(address, __ATOMIC_SEQ_CST);                                                                  \
+  }                                                                                                                     \
+  extern "C" void __tsan_atomic##bits##_store(volatile uint##bits##_t* address, uint##bits##_t value, int) {            \
+    __atomic_store_n(address, value, __ATOMIC_SEQ_CST);                                                                 \
+  }                                                                                                                     \
+  extern "C" uint##bits##_t __tsan_atomic##bits##_fetch_add(volatile uint##bits##_t* address, uint##bits##_t value, int) { \
+    return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);                                                        \
+  }                                                                                                                     \
+  extern "C" int __tsan_atomic##bits##_compare_exchange_strong(volatile uint##bits##_t* address,                        \
+                                                               uint##bits##_t* expected, uint##bits##_t value, int, int) { \
+    return __atomic_compare_exchange_n(address, expected, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);            \
+  }
+SIMT_ATOMICS(8)
+SIMT_ATOMICS(32)
+SIMT_ATOMICS(64)
+
 extern "C" {
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}

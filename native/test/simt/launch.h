@@ -15,7 +15,7 @@ namespace simt {
 enum class Schedule {
   in_order,   // every thread in turn, as far as it gets: close to lock step
   run_ahead,  // a warp goes on until all its threads wait for other warps; the seed shuffles warps and lanes
-  random,     // at every wait, any thread that can run; blocks in random order too
+  random,     // a warp goes on for a while, then any other, its lanes in any order; blocks in random order too
 };
 
 struct Options {
