@@ -1,6 +1,6 @@
-// Shared memory by name, and cp.async. On a device a copy reads its source and lands at some time between its issue and its wait.
-// In order, it reads at once and lands at the wait, so that a kernel that forgets to wait reads poison; run ahead, it also reads
-// at the wait; at random, it may land at once as well, over data that others still use.
+// Shared memory by name, and cp.async. On a device a copy reads its source and lands at some time between its issue and
+// its wait. In order, it reads at once and lands at the wait, so that a kernel that forgets to wait reads poison; run
+// ahead, it also reads at the wait; at random, it may land at once as well, over data that others still use.
 #include <cstdlib>
 #include <cstring>
 
@@ -15,8 +15,8 @@ void* static_shared(const void* key, size_t bytes, size_t alignment) {
   const size_t limit = block.launch().options.shared_limit;
   void* variable = block.shared().variable(key, bytes, alignment, limit);
   if (variable == nullptr) {
-    block.fail(FaultKind::launch, block.self(), "a shared variable of %zu bytes does not fit into %zu bytes of shared memory",
-               bytes, limit);
+    block.fail(FaultKind::launch, block.self(),
+               "a shared variable of %zu bytes does not fit into %zu bytes of shared memory", bytes, limit);
   }
   return variable;
 }
@@ -32,8 +32,8 @@ void async_copy(void* shared, const void* global, int bytes, int source_bytes) {
   Block& block = running_block("cp.async");
   Thread& thread = block.self();
   if (!block.shared().contains(shared, static_cast<size_t>(bytes))) {
-    block.fail(FaultKind::out_of_bounds, thread, "cp.async writes %d bytes at %p, which is not in the block's shared memory",
-               bytes, shared);
+    block.fail(FaultKind::out_of_bounds, thread,
+               "cp.async writes %d bytes at %p, which is not in the block's shared memory", bytes, shared);
   }
   if (source_bytes < 0 || source_bytes > bytes) {
     block.fail(FaultKind::out_of_bounds, thread, "cp.async of %d bytes from a source of %d", bytes, source_bytes);
@@ -41,8 +41,9 @@ void async_copy(void* shared, const void* global, int bytes, int source_bytes) {
   // The device requires the source's alignment even when it reads nothing.
   if (reinterpret_cast<uintptr_t>(shared) % static_cast<size_t>(bytes) != 0 ||
       reinterpret_cast<uintptr_t>(global) % static_cast<size_t>(bytes) != 0) {
-    block.fail(FaultKind::misaligned, thread, "cp.async of %d bytes from %p to byte %zu of shared memory: both must be aligned to it",
-               bytes, global, block.shared().offset(shared));
+    block.fail(FaultKind::misaligned, thread,
+               "cp.async of %d bytes from %p to byte %zu of shared memory: both must be aligned to it", bytes, global,
+               block.shared().offset(shared));
   }
   begin_async_write(block, thread, shared, static_cast<size_t>(bytes));
   if (thread.copy_count == thread.copy_capacity) {

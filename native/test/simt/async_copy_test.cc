@@ -131,7 +131,8 @@ TEST(schedules_differ_in_when_the_source_is_read) {
 TEST(copies_off_their_alignment_are_reported) {
   DeviceArray<float> in(std::vector<float>(32));
   expect_fault(simt::launch(Grid{"copy_from", 1, 1, 64}, copy_from, in.data(), 1), FaultKind::misaligned, {"cp.async"});
-  expect_fault(simt::launch(Grid{"copy_to", 1, 1, 64}, copy_to, in.data(), 8), FaultKind::misaligned, {"cp.async", "byte 8"});
+  expect_fault(simt::launch(Grid{"copy_to", 1, 1, 64}, copy_to, in.data(), 8), FaultKind::misaligned,
+               {"cp.async", "byte 8"});
 }
 
 TEST(copies_beyond_shared_memory_are_reported) {

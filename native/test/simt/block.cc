@@ -188,11 +188,11 @@ void Block::meet(uint32_t mask, const Collective& collective, void* operand, Sit
   thread.collective_name = collective.name;
   thread.site = site;
   if ((mask & bit) == 0) {
-    fail(FaultKind::divergence, thread, "%s (%s:%d) with mask %08x, which lacks its own lane %d", collective.name, site.file,
-         site.line, mask, thread.lane);
+    fail(FaultKind::divergence, thread, "%s (%s:%d) with mask %08x, which lacks its own lane %d", collective.name,
+         site.file, site.line, mask, thread.lane);
   }
-  // Lanes that came before and are in the mask agree with each other: comparing with one is enough. If there is none, one
-  // may still wait for this lane.
+  // Lanes that came before and are in the mask agree with each other: comparing with one is enough. If there is none,
+  // one may still wait for this lane.
   uint32_t before = warp.arrived & mask;
   if (before == 0 && (warp.awaited & bit) != 0) {
     for (uint32_t rest = warp.arrived; rest != 0; rest &= rest - 1) {
@@ -202,12 +202,11 @@ void Block::meet(uint32_t mask, const Collective& collective, void* operand, Sit
   }
   if (before != 0) {
     const Thread& other = threads_[thread.warp * kWarp + __builtin_ctz(before)];
-    if (other.collective != &collective || other.mask != mask || other.site.line != site.line ||
-        std::strcmp(other.site.file, site.file) != 0) {
+    if (other.collective != &collective || other.mask != mask || other.site != site) {
       fail(FaultKind::divergence, thread,
-           "lane %d is at %s (%s:%d) with mask %08x while lane %d waits for it at %s (%s:%d) with mask %08x", thread.lane,
-           collective.name, site.file, site.line, mask, other.lane, other.collective->name, other.site.file, other.site.line,
-           other.mask);
+           "lane %d is at %s (%s:%d) with mask %08x while lane %d waits for it at %s (%s:%d) with mask %08x",
+           thread.lane, collective.name, site.file, site.line, mask, other.lane, other.collective->name,
+           other.site.file, other.site.line, other.mask);
     }
   }
   thread.collective = &collective;
@@ -245,12 +244,11 @@ int Block::wait_at_block_barrier(BarrierKind kind, int predicate, Site site) {
     barrier.kind = kind;
     barrier.first = &thread;
     barrier.count = 0;
-  } else if (kind != barrier.kind || site.line != barrier.first->site.line ||
-             std::strcmp(site.file, barrier.first->site.file) != 0) {
+  } else if (kind != barrier.kind || site != barrier.first->site) {
     const Thread& first = *barrier.first;
-    fail(FaultKind::divergence, thread, "at %s (%s:%d) while thread (%u, %u, %u) waits at %s (%s:%d)", barrier_name(kind),
-         site.file, site.line, first.index.x, first.index.y, first.index.z, first.collective_name, first.site.file,
-         first.site.line);
+    fail(FaultKind::divergence, thread, "at %s (%s:%d) while thread (%u, %u, %u) waits at %s (%s:%d)",
+         barrier_name(kind), site.file, site.line, first.index.x, first.index.y, first.index.z, first.collective_name,
+         first.site.file, first.site.line);
   }
   barrier.count += predicate != 0;
   ++barrier.arrived;
@@ -278,8 +276,8 @@ void Block::wait_at_named_barrier(int id, int threads, bool waits, Site site) {
   if (barrier.arrived == 0) {
     barrier.expected = threads;
   } else if (barrier.expected != threads) {
-    fail(FaultKind::divergence, thread, "%s(%d, %d) (%s:%d) while others wait there for %d threads", thread.collective_name,
-         id, threads, site.file, site.line, barrier.expected);
+    fail(FaultKind::divergence, thread, "%s(%d, %d) (%s:%d) while others wait there for %d threads",
+         thread.collective_name, id, threads, site.file, site.line, barrier.expected);
   }
   ++barrier.arrived;
   if (launch_->options.check_memory) clocks_.gather(&barrier.knowledge, thread.number);
@@ -389,8 +387,8 @@ void Block::fail(FaultKind kind, const Thread& thread, const char* format, ...) 
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   char place[256];
-  std::snprintf(place, sizeof place, "block (%u, %u, %u), thread (%u, %u, %u)", index_.x, index_.y, index_.z, thread.index.x,
-                thread.index.y, thread.index.z);
+  std::snprintf(place, sizeof place, "block (%u, %u, %u), thread (%u, %u, %u)", index_.x, index_.y, index_.z,
+                thread.index.x, thread.index.y, thread.index.z);
   fault_.kind = kind;
   fault_.message = std::string(launch_->grid.kernel) + ": " + place + ": " + fault_name(kind) + ": " + text;
   failed_ = true;
@@ -422,12 +420,13 @@ void Block::report_deadlock() {
     const Thread& first = *groups[group].first;
     const char* file = std::strrchr(first.site.file, '/');
     length += std::snprintf(text + length, sizeof text - static_cast<size_t>(length),
-                            "; %d wait at %s (%s:%d), the first is (%u, %u, %u)", groups[group].count, first.collective_name,
-                            file != nullptr ? file + 1 : first.site.file, first.site.line, first.index.x, first.index.y,
-                            first.index.z);
+                            "; %d wait at %s (%s:%d), the first is (%u, %u, %u)", groups[group].count,
+                            first.collective_name, file != nullptr ? file + 1 : first.site.file, first.site.line,
+                            first.index.x, first.index.y, first.index.z);
     if (first.waiting == Waiting::for_warp) {
       const uint32_t missing = first.mask & warps_[first.warp].live & ~warps_[first.warp].arrived;
-      length += std::snprintf(text + length, sizeof text - static_cast<size_t>(length), " and lacks lanes %08x", missing);
+      length +=
+          std::snprintf(text + length, sizeof text - static_cast<size_t>(length), " and lacks lanes %08x", missing);
     }
   }
   fail(FaultKind::deadlock, *groups[0].first, "%s", text);

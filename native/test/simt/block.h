@@ -1,6 +1,6 @@
-// A block of CUDA threads being run by one thread of the host: fibers, the scheduler, barriers and the meetings of a warp's
-// lanes. Code that runs on a fiber keeps to plain data: instances of the standard library's templates may be shared by the
-// linker with kernel files, whose copies report their accesses (checks.h).
+// A block of CUDA threads being run by one thread of the host: fibers, the scheduler, barriers and the meetings of a
+// warp's lanes. Code that runs on a fiber keeps to plain data: instances of the standard library's templates may be
+// shared by the linker with kernel files, whose copies report their accesses (checks.h).
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,8 @@ constexpr uint32_t kAllLanes = 0xFFFFFFFFu;
 class Block;
 struct Thread;
 
-// What the lanes of a warp do together once the last of them has come. `lanes` took part; operands[lane] is what a lane gave.
+// What the lanes of a warp do together once the last of them has come. `lanes` took part; operands[lane] is what a lane
+// gave.
 struct Collective {
   const char* name;
   bool whole_warp;  // the .aligned instructions, undefined unless all 32 lanes execute them

@@ -17,8 +17,8 @@
 #define SIMT_SYMBOL(name) name
 #endif
 
-// void simt_switch_stack(void** save, void* load): pushes what the calling convention lets a callee not change, stores the
-// stack pointer in *save, takes over `load` and pops.
+// void simt_switch_stack(void** save, void* load): pushes what the calling convention lets a callee not change, stores
+// the stack pointer in *save, takes over `load` and pops.
 extern "C" void simt_switch_stack(void** save, void* load);
 
 #if defined(__x86_64__)

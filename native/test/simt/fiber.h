@@ -1,4 +1,5 @@
-// Switching between stacks: what a CUDA thread runs on. No system call, unlike swapcontext, which saves the signal mask.
+// Switching between stacks: what a CUDA thread runs on. No system call, unlike swapcontext, which saves the signal
+// mask.
 #pragma once
 
 #include <cstddef>
@@ -28,8 +29,8 @@ struct Fiber {
   size_t stack_bytes = 0;
 };
 
-// Stacks for `count` fibers, each above a page that may not be touched. Their tops lie at different distances from a page's
-// end: else the frames of all fibers would compete for the same few lines of the cache.
+// Stacks for `count` fibers, each above a page that may not be touched. Their tops lie at different distances from a
+// page's end: else the frames of all fibers would compete for the same few lines of the cache.
 class Stacks {
  public:
   explicit Stacks(int count);

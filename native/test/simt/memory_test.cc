@@ -73,9 +73,12 @@ TEST(reads_and_writes_beyond_an_allocation_are_reported) {
   expect_ok(run_copy(in.data(), out.data(), 20));
   DeviceArray<float> longer(std::vector<float>(21));
   expect_fault(run_copy(in.data(), longer.data(), 21), FaultKind::out_of_bounds,
-               {"copy: block (0, 0, 0), thread (20, 0, 0)", "reads 4 bytes at byte 80 of an allocation of 80 bytes", "memory_test.cc:"});
-  expect_fault(run_copy(longer.data(), out.data(), 21), FaultKind::out_of_bounds, {"thread (20, 0, 0)", "writes 4 bytes"});
-  expect_fault(run_copy(in.data(), out.data(), 20, -1), FaultKind::out_of_bounds, {"thread (0, 0, 0)", "reads 4 bytes"});
+               {"copy: block (0, 0, 0), thread (20, 0, 0)", "reads 4 bytes at byte 80 of an allocation of 80 bytes",
+                "memory_test.cc:"});
+  expect_fault(run_copy(longer.data(), out.data(), 21), FaultKind::out_of_bounds,
+               {"thread (20, 0, 0)", "writes 4 bytes"});
+  expect_fault(run_copy(in.data(), out.data(), 20, -1), FaultKind::out_of_bounds,
+               {"thread (0, 0, 0)", "reads 4 bytes"});
 }
 
 TEST(inputs_are_not_written) {
@@ -86,7 +89,8 @@ TEST(inputs_are_not_written) {
 
 TEST(memory_that_nobody_wrote_is_not_read) {
   DeviceArray<float> in(32), out(32);
-  expect_fault(run_copy(in.data(), out.data(), 32), FaultKind::uninitialized, {"reads 4 bytes at byte 0 of device memory"});
+  expect_fault(run_copy(in.data(), out.data(), 32), FaultKind::uninitialized,
+               {"reads 4 bytes at byte 0 of device memory"});
   in.read_only();
   expect_fault(run_copy(in.data(), out.data(), 32), FaultKind::uninitialized, {"an input that nobody has written"});
   // What a kernel wrote is there for the next.
@@ -120,7 +124,8 @@ TEST(vectors_off_their_alignment_are_reported) {
                {"vectors: block (0, 0, 0), thread (0, 0, 0)", "memory_test.cc"});
   DeviceArray<__half> halves(66);
   expect_ok(simt::launch(Grid{"pairs", 1, 32, 0}, store_pair, halves.data(), 2));
-  expect_fault(simt::launch(Grid{"pairs", 1, 32, 0}, store_pair, halves.data(), 1), FaultKind::misaligned, {"memory_test.cc"});
+  expect_fault(simt::launch(Grid{"pairs", 1, 32, 0}, store_pair, halves.data(), 1), FaultKind::misaligned,
+               {"memory_test.cc"});
 }
 
 TEST(shared_memory_ends_where_its_variables_end) {

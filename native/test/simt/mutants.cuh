@@ -8,12 +8,12 @@ namespace xlformers::cuda {
 enum class Mutation {
   none,
   // Barriers
-  no_barrier_after_load,      // tiles are used before other warps have loaded their part
-  no_barrier_before_load,     // a tile is overwritten while other warps still use it
-  no_barrier_before_sum,      // partial sums are read before they are written
-  barrier_for_some,           // the last warp does not come
-  no_warp_barrier,            // lanes exchange through shared memory without __syncwarp
-  warp_barrier_for_some,      // the last lane does not come
+  no_barrier_after_load,   // tiles are used before other warps have loaded their part
+  no_barrier_before_load,  // a tile is overwritten while other warps still use it
+  no_barrier_before_sum,   // partial sums are read before they are written
+  barrier_for_some,        // the last warp does not come
+  no_warp_barrier,         // lanes exchange through shared memory without __syncwarp
+  warp_barrier_for_some,   // the last lane does not come
   // cp.async
   no_wait,
   waits_too_little,  // one group too early
@@ -26,11 +26,11 @@ enum class Mutation {
   accumulator_rows_swapped,
   row_stride_off_16,  // rows in shared memory not aligned for ldmatrix
   // Warps
-  wrong_quad_lane,     // a reduction over the wrong lanes
-  mask_too_narrow,     // a shuffle with half of its lanes
+  wrong_quad_lane,  // a reduction over the wrong lanes
+  mask_too_narrow,  // a shuffle with half of its lanes
   // Device memory
-  no_zero_fill,        // the columns beyond the end are read
-  one_row_too_many,    // a store beyond the last row
+  no_zero_fill,      // the columns beyond the end are read
+  one_row_too_many,  // a store beyond the last row
   sum_without_atomics,
   writes_input,
   misaligned_vector,
@@ -78,9 +78,11 @@ __global__ void __launch_bounds__(128) mutant(MutantArgs args) {
                        inside ? kBytes : 0);
     }
     for (int i = thread; i < kMutantDepth * kMutantColumns / 8; i += 128) {
-      const int row = i / (kMutantColumns / 8), column = i % (kMutantColumns / 8) * 8, from_row = step * kMutantDepth + row;
+      const int row = i / (kMutantColumns / 8), column = i % (kMutantColumns / 8) * 8,
+                from_row = step * kMutantDepth + row;
       const bool inside = from_row < args.depth;
-      cp_async<16>(b + row * kRowB + column, inside ? args.b + from_row * kMutantColumns + column : args.b, inside ? 16 : 0);
+      cp_async<16>(b + row * kRowB + column, inside ? args.b + from_row * kMutantColumns + column : args.b,
+                   inside ? 16 : 0);
     }
     if constexpr (!is(Mutation::no_commit)) cp_async_commit();
   };

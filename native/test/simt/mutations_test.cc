@@ -1,5 +1,5 @@
-// Each way to break the kernel of mutants.cuh is reported as what it is, or, where it breaks no rule of CUDA, makes the result
-// wrong; the kernel itself is right under every schedule.
+// Each way to break the kernel of mutants.cuh is reported as what it is, or, where it breaks no rule of CUDA, makes the
+// result wrong; the kernel itself is right under every schedule.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -65,7 +65,8 @@ Outcome run() {
   DeviceArray<float> c(kRows * 32), row_max(kRows), column_sum(std::vector<float>(32, 0.0f));
   const MutantArgs args = {a.data(), b.data(), c.data(), row_max.data(), column_sum.data(), kRows, kDepth};
   Outcome outcome;
-  outcome.fault = simt::launch(Grid{"mutant", (kRows + kMutantRows - 1) / kMutantRows, 128, kMutantShared}, mutant<mutation>, args);
+  outcome.fault =
+      simt::launch(Grid{"mutant", (kRows + kMutantRows - 1) / kMutantRows, 128, kMutantShared}, mutant<mutation>, args);
   const auto same = [](const DeviceArray<float>& got, const std::vector<double>& wanted) {
     for (size_t i = 0; i < wanted.size(); ++i) {
       if (!(static_cast<double>(got[i]) == wanted[i])) return false;
@@ -76,9 +77,9 @@ Outcome run() {
   return outcome;
 }
 
-// Runs the mutant under all schedules, with or without the checks of loads and stores, and prints what each finds. With them,
-// every schedule must report it, at least one as `kind` (where a barrier is missing, a reader that comes first reads what nobody
-// has written); none: the mutant breaks no rule, and every schedule's result must be wrong.
+// Runs the mutant under all schedules, with or without the checks of loads and stores, and prints what each finds. With
+// them, every schedule must report it, at least one as `kind` (where a barrier is missing, a reader that comes first
+// reads what nobody has written); none: the mutant breaks no rule, and every schedule's result must be wrong.
 template <Mutation mutation>
 void expect_found(const char* name, FaultKind kind, bool checks) {
   std::string found;
@@ -86,7 +87,9 @@ void expect_found(const char* name, FaultKind kind, bool checks) {
   under_all_schedules([&] {
     const WithOptions with([&](simt::Options& options) { options.check_memory = checks; });
     const Outcome outcome = run<mutation>();
-    const char* how = !outcome.fault.ok() ? simt::fault_name(outcome.fault.kind) : !outcome.right ? "wrong result" : "missed";
+    const char* how = !outcome.fault.ok() ? simt::fault_name(outcome.fault.kind)
+                      : !outcome.right    ? "wrong result"
+                                          : "missed";
     found += (found.empty() ? "" : ", ") + std::string(how);
     right_kind |= outcome.fault.kind == kind;
     missed |= kind == FaultKind::none ? outcome.right : outcome.fault.ok();

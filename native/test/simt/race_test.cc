@@ -38,12 +38,14 @@ template <Order before_read, Order before_write>
 void expect_race(int distance, bool race) {
   DeviceArray<int> out(64);
   under_all_schedules([&] {
-    const auto fault = simt::launch(Grid{"pass_on", 1, 64, 0}, pass_on<before_read, before_write>, out.data(), distance);
+    const auto fault =
+        simt::launch(Grid{"pass_on", 1, 64, 0}, pass_on<before_read, before_write>, out.data(), distance);
     if (!race) {
       expect_ok(fault);
       for (int i = 0; i < 64; ++i) EXPECT_EQUAL(out[static_cast<size_t>(i)], i ^ distance);
     } else {
-      expect_fault(fault, FaultKind::race, {"pass_on: block (0, 0, 0)", "shared memory", "no barrier between", "race_test.cc:"});
+      expect_fault(fault, FaultKind::race,
+                   {"pass_on: block (0, 0, 0)", "shared memory", "no barrier between", "race_test.cc:"});
     }
   });
 }
@@ -160,7 +162,8 @@ TEST(blocks_race_for_device_memory) {
     DeviceArray<int> out(std::vector<int>{0});
     expect_fault(simt::launch(Grid{"same_word", 4, 1, 0}, same_word, out.data(), false), FaultKind::race,
                  {"device memory", "of block number", "in the same launch"});
-    expect_fault(simt::launch(Grid{"same_word", 1, 4, 0}, same_word, out.data(), false), FaultKind::race, {"device memory"});
+    expect_fault(simt::launch(Grid{"same_word", 1, 4, 0}, same_word, out.data(), false), FaultKind::race,
+                 {"device memory"});
     DeviceArray<int> sum(std::vector<int>{0});
     expect_ok(simt::launch(Grid{"same_word", 4, 64, 0}, same_word, sum.data(), true));
     EXPECT_EQUAL(sum[0], 256);
@@ -178,7 +181,8 @@ TEST(launches_are_in_order) {
 TEST(a_plain_access_races_with_an_atomic_one) {
   DeviceArray<int> out(1);
   under_all_schedules([&] {
-    expect_fault(simt::launch(Grid{"mixed", 1, 32, 0}, atomic_then_plain, out.data()), FaultKind::race, {"shared memory"});
+    expect_fault(simt::launch(Grid{"mixed", 1, 32, 0}, atomic_then_plain, out.data()), FaultKind::race,
+                 {"shared memory"});
   });
 }
 
@@ -186,10 +190,12 @@ TEST(a_fence_lets_the_last_block_read_what_others_wrote) {
   under_all_schedules([] {
     DeviceArray<int> partial(10), total(1);
     DeviceArray<unsigned> arrived(std::vector<unsigned>{0});
-    expect_ok(simt::launch(Grid{"last_block", 10, 1, 0}, last_block_sums, partial.data(), arrived.data(), total.data(), true));
+    expect_ok(simt::launch(Grid{"last_block", 10, 1, 0}, last_block_sums, partial.data(), arrived.data(), total.data(),
+                           true));
     EXPECT_EQUAL(total[0], 45);
     arrived[0] = 0;
-    expect_fault(simt::launch(Grid{"last_block", 10, 1, 0}, last_block_sums, partial.data(), arrived.data(), total.data(), false),
+    expect_fault(simt::launch(Grid{"last_block", 10, 1, 0}, last_block_sums, partial.data(), arrived.data(),
+                              total.data(), false),
                  FaultKind::race, {"device memory"});
   });
 }

@@ -109,7 +109,8 @@ const Collective kReductions[] = {{"__reduce_add_sync", false, run_reduce}, {"__
 
 }  // namespace
 
-// Segments of `width` lanes, as the PTX instruction shfl has them: a lane that would read beyond its segment reads itself.
+// Segments of `width` lanes, as the PTX instruction shfl has them: a lane that would read beyond its segment reads
+// itself.
 uint64_t shuffle(ShuffleKind kind, uint32_t mask, uint64_t value, int operand, int width, Site site) {
   Block& block = running_block("__shfl_sync");
   const int lane = block.self().lane;
