@@ -120,6 +120,7 @@ bool Block::run(const Launch& launch, uint32_t linear_index, uint64_t seed) {
   Thread& first = threads_[warp_order_[0] * kWarp];
   self_ = &first;
   current = this;
+  host_ = Fiber();
   switch_fiber(&host_, &first.fiber);
   current = nullptr;
   ++counters_.blocks;

@@ -118,18 +118,18 @@ void switch_fiber(Fiber* from, Fiber* to) {
 #endif
 }
 
-void fiber_started(Fiber* fiber, Fiber* came_from) {
+void fiber_started(Fiber* fiber, Fiber* host) {
 #if defined(SIMT_ADDRESS_SANITIZER)
   const void* bottom;
   size_t bytes;
   __sanitizer_finish_switch_fiber(fiber->fake_stack, &bottom, &bytes);
-  if (came_from != nullptr) {
-    came_from->stack_bottom = bottom;
-    came_from->stack_bytes = bytes;
+  if (host->stack_bottom == nullptr) {
+    host->stack_bottom = bottom;
+    host->stack_bytes = bytes;
   }
 #else
   static_cast<void>(fiber);
-  static_cast<void>(came_from);
+  static_cast<void>(host);
 #endif
 }
 

@@ -50,7 +50,7 @@ class Stacks {
 
 // Saves where the caller is in `from` and goes on where `to` was left.
 void switch_fiber(Fiber* from, Fiber* to);
-// The first thing that a fiber's entry does.
-void fiber_started(Fiber* fiber, Fiber* came_from);
+// The first thing that a fiber's entry does. `host`: the stack that the first fiber of all was switched to from.
+void fiber_started(Fiber* fiber, Fiber* host);
 
 }  // namespace simt

@@ -166,7 +166,8 @@ void load_matrices(int count, bool transposed, uint32_t* fragment, const void* r
                                       {"ldmatrix_transposed<2>", true, run_load<2, true>},
                                       {"ldmatrix_transposed<4>", true, run_load<4, true>}};
   LoadOperand mine = {fragment, static_cast<const unsigned char*>(row)};
-  running_block("ldmatrix").meet(kAllLanes, (transposed ? across : plain)[count >> 1], &mine, site);
+  const Collective* collectives = transposed ? across : plain;
+  running_block("ldmatrix").meet(kAllLanes, collectives[count / 2], &mine, site);
 }
 
 }  // namespace simt
