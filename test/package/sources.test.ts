@@ -48,13 +48,13 @@ test('one header tells the two worlds of CUDA sources apart', () => {
   for (const name of cuda) expect([name, /__shared__/.test(read(name))]).toEqual([name, name.endsWith('device.cuh')]);
 });
 
-test('the emulator builds every source that it has', () => {
+test.each(['simt', 'cuda'])('native/test/%s builds every source that it has', (folder) => {
   const listed =
-    read('native', 'test', 'simt', 'CMakeLists.txt')
+    read('native', 'test', folder, 'CMakeLists.txt')
       .replace(/#.*/g, '')
       .match(/\b\w+\.cc\b/g) ?? [];
-  const sources = emulatorFiles.filter((name) => name.endsWith('.cc')).map((name) => path.basename(name));
-  expect([...listed].sort()).toEqual(sources.sort());
+  const sources = filesIn(`native/test/${folder}`).filter((name) => name.endsWith('.cc'));
+  expect([...listed].sort()).toEqual(sources.map((name) => path.basename(name)).sort());
 });
 
 test('one file of lib/ loads the addon, one reads the environment', () => {

@@ -170,7 +170,7 @@ void Block::run_collective(Warp& warp, int warp_number, uint32_t lanes, const Co
   if (collective.whole_warp && lanes != kAllLanes) {
     const Thread& one = threads_[warp_number * kWarp + __builtin_ctz(lanes)];
     fail(FaultKind::divergence, one, "%s (%s:%d) needs all 32 lanes of the warp, and only those of mask %08x are left",
-         collective.name, one.site.file, one.site.line, lanes);
+         collective.name, one.site.name(), one.site.line, lanes);
   }
   ++counters_.collectives;
   collective.run(*this, warp_number * kWarp, lanes, warp.operands);
@@ -190,7 +190,7 @@ void Block::meet(uint32_t mask, const Collective& collective, void* operand, Sit
   thread.site = site;
   if ((mask & bit) == 0) {
     fail(FaultKind::divergence, thread, "%s (%s:%d) with mask %08x, which lacks its own lane %d", collective.name,
-         site.file, site.line, mask, thread.lane);
+         site.name(), site.line, mask, thread.lane);
   }
   // Lanes that came before and are in the mask agree with each other: comparing with one is enough. If there is none,
   // one may still wait for this lane.
@@ -206,8 +206,8 @@ void Block::meet(uint32_t mask, const Collective& collective, void* operand, Sit
     if (other.collective != &collective || other.mask != mask || other.site != site) {
       fail(FaultKind::divergence, thread,
            "lane %d is at %s (%s:%d) with mask %08x while lane %d waits for it at %s (%s:%d) with mask %08x",
-           thread.lane, collective.name, site.file, site.line, mask, other.lane, other.collective->name,
-           other.site.file, other.site.line, other.mask);
+           thread.lane, collective.name, site.name(), site.line, mask, other.lane, other.collective->name,
+           other.site.name(), other.site.line, other.mask);
     }
   }
   thread.collective = &collective;
@@ -248,8 +248,8 @@ int Block::wait_at_block_barrier(BarrierKind kind, int predicate, Site site) {
   } else if (kind != barrier.kind || site != barrier.first->site) {
     const Thread& first = *barrier.first;
     fail(FaultKind::divergence, thread, "at %s (%s:%d) while thread (%u, %u, %u) waits at %s (%s:%d)",
-         barrier_name(kind), site.file, site.line, first.index.x, first.index.y, first.index.z, first.collective_name,
-         first.site.file, first.site.line);
+         barrier_name(kind), site.name(), site.line, first.index.x, first.index.y, first.index.z, first.collective_name,
+         first.site.name(), first.site.line);
   }
   barrier.count += predicate != 0;
   ++barrier.arrived;
@@ -271,14 +271,14 @@ void Block::wait_at_named_barrier(int id, int threads, bool waits, Site site) {
   if (id < 1 || id >= kNamedBarriers || threads <= 0 || threads % kWarp != 0 || threads > size_) {
     fail(FaultKind::divergence, thread,
          "%s(%d, %d) (%s:%d): ids are 1 to 15, and the number of threads a multiple of 32 up to the block's %d",
-         thread.collective_name, id, threads, site.file, site.line, size_);
+         thread.collective_name, id, threads, site.name(), site.line, size_);
   }
   Barrier& barrier = barriers_[id];
   if (barrier.arrived == 0) {
     barrier.expected = threads;
   } else if (barrier.expected != threads) {
     fail(FaultKind::divergence, thread, "%s(%d, %d) (%s:%d) while others wait there for %d threads",
-         thread.collective_name, id, threads, site.file, site.line, barrier.expected);
+         thread.collective_name, id, threads, site.name(), site.line, barrier.expected);
   }
   ++barrier.arrived;
   if (launch_->options.check_memory) clocks_.gather(&barrier.knowledge, thread.number);
@@ -419,11 +419,10 @@ void Block::report_deadlock() {
   int length = std::snprintf(text, sizeof text, "%d of %d threads have ended", size_ - live_, size_);
   for (int group = 0; group < group_count && length < 700; ++group) {
     const Thread& first = *groups[group].first;
-    const char* file = std::strrchr(first.site.file, '/');
-    length += std::snprintf(text + length, sizeof text - static_cast<size_t>(length),
-                            "; %d wait at %s (%s:%d), the first is (%u, %u, %u)", groups[group].count,
-                            first.collective_name, file != nullptr ? file + 1 : first.site.file, first.site.line,
-                            first.index.x, first.index.y, first.index.z);
+    length +=
+        std::snprintf(text + length, sizeof text - static_cast<size_t>(length),
+                      "; %d wait at %s (%s:%d), the first is (%u, %u, %u)", groups[group].count, first.collective_name,
+                      first.site.name(), first.site.line, first.index.x, first.index.y, first.index.z);
     if (first.waiting == Waiting::for_warp) {
       const uint32_t missing = first.mask & warps_[first.warp].live & ~warps_[first.warp].arrived;
       length +=

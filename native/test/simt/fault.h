@@ -39,6 +39,11 @@ struct Site {
     site.line = line;
     return site;
   }
+  // Without folders.
+  const char* name() const {
+    const char* last = std::strrchr(file, '/');
+    return last != nullptr ? last + 1 : file;
+  }
   bool operator!=(const Site& other) const {
     return line != other.line || (file != other.file && std::strcmp(file, other.file) != 0);
   }

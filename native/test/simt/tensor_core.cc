@@ -114,12 +114,12 @@ void run_load(Block& block, int first, uint32_t, void* const* operands) {
     const unsigned char* row = static_cast<const LoadOperand*>(operands[lane])->row;
     if (!block.shared().contains(row, 16)) {
       block.fail(FaultKind::out_of_bounds, thread,
-                 "ldmatrix (%s:%d) of a row at %p, which is not in the block's shared memory", thread.site.file,
+                 "ldmatrix (%s:%d) of a row at %p, which is not in the block's shared memory", thread.site.name(),
                  thread.site.line, static_cast<const void*>(row));
     }
     if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
       block.fail(FaultKind::misaligned, thread,
-                 "ldmatrix (%s:%d) of a row at byte %zu of shared memory: rows are aligned to 16", thread.site.file,
+                 "ldmatrix (%s:%d) of a row at byte %zu of shared memory: rows are aligned to 16", thread.site.name(),
                  thread.site.line, block.shared().offset(row));
     }
     check_access(block, thread, row, 16, 16, Access::read, "ldmatrix", nullptr);

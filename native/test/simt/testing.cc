@@ -23,9 +23,7 @@ std::vector<Test>& tests() {
 void add_test(const char* name, void (*body)()) { tests().push_back({name, body}); }
 
 void fail(Site site, const std::string& message) {
-  const char* file = std::strrchr(site.file, '/');
-  throw std::runtime_error(std::string(file != nullptr ? file + 1 : site.file) + ":" + std::to_string(site.line) +
-                           ": " + message);
+  throw std::runtime_error(std::string(site.name()) + ":" + std::to_string(site.line) + ": " + message);
 }
 
 void expect_fault(const Fault& fault, FaultKind kind, const std::vector<std::string>& words, Site site) {
