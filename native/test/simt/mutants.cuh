@@ -34,7 +34,6 @@ enum class Mutation {
   sum_without_atomics,
   writes_input,
   misaligned_vector,
-  count,
 };
 
 struct MutantArgs {
