@@ -8,6 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { hubCacheDirectory, hubEndpoint, hubOffline, hubToken } from '../env';
 import { XlformersError, describe } from '../errors';
+import { isDirectory } from './readFile';
 import { weightFiles } from './weights';
 
 export interface HubOptions {
@@ -263,14 +264,6 @@ async function verify(local: string, { path: name, size, oid, lfs }: HubFile): P
     'ERR_NETWORK',
     `${name}: got ${expected.algorithm} ${actual}, expected ${expected.hash}: the download was damaged; try again`,
   );
-}
-
-async function isDirectory(name: string): Promise<boolean> {
-  try {
-    return (await fs.stat(name)).isDirectory();
-  } catch {
-    return false;
-  }
 }
 
 async function isFile(name: string): Promise<boolean> {
