@@ -56,7 +56,7 @@ export async function convertCheckpoint(
       if (!(await exists(file))) continue;
       throw new XlformersError(
         'ERR_CHECKPOINT_EXISTS',
-        `${file}: is there already; choose another target or overwrite it`,
+        `${file}: is there already; choose another target, or overwrite it (--force)`,
       );
     }
   }

@@ -87,7 +87,7 @@ export async function resolveModel(nameOrPath: string, options: HubOptions = {},
     throw new XlformersError(
       'ERR_FILE_NOT_FOUND',
       `${repository}: not in the cache ${cacheDir} (revision ${revision}), and downloads are off; ` +
-        'run once without localFilesOnly and HF_HUB_OFFLINE',
+        'run once without localFilesOnly (--offline) and HF_HUB_OFFLINE',
     );
   }
   // A commit never changes.

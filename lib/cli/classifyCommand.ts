@@ -48,7 +48,7 @@ function run(name: string, given: string[], flags: TextFlags): Promise<void> {
       command: 'classify',
       architectures: ['XLNetForSequenceClassification', 'TransfoXLForSequenceClassification'],
       weight: /^(logits_proj|score)\.weight$/,
-      advice: "'train --task classify' makes one of labelled texts",
+      advice: "'train --task classify' makes one from labelled texts",
     });
     const tokenizer = await loadTokenizer(local);
     const model = await loadClassifier(local);
@@ -59,7 +59,7 @@ function run(name: string, given: string[], flags: TextFlags): Promise<void> {
         classifyTexts(model, tokenizer, texts, { labels, batchSize, signal }),
         texts.length,
         'classifying',
-        Boolean(process.stdout.isTTY),
+        !process.stdout.isTTY && texts.length > batchSize,
       );
       for await (const result of results) process.stdout.write(json ? asJson(result) : asText(result));
     } finally {

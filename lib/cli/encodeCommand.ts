@@ -65,12 +65,12 @@ function run(name: string, given: string[], flags: EncodeFlags): Promise<void> {
     const tokenizer = await loadTokenizer(local);
     const model = await loadBareModel(local);
     try {
-      const toTerminal = output === undefined && Boolean(process.stdout.isTTY);
+      const toTerminal = output === undefined && process.stdout.isTTY;
       const results = withProgress(
         encodeTexts(model, tokenizer, texts, { pool, batchSize, signal }),
         texts.length,
         'encoding',
-        toTerminal,
+        !toTerminal && texts.length > batchSize,
       );
       if (output !== undefined) {
         await writeArray(output, results, texts, tokenizer, model.config.dModel, flags);

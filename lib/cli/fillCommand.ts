@@ -11,6 +11,7 @@ import {
   modelArgument,
   type ModelFlags,
   requireHead,
+  shortFloat,
   untilInterrupted,
 } from './modelArguments';
 
@@ -54,14 +55,14 @@ function run(name: string, text: string, { topK, order, json, ...flags }: FillFl
     if (config.model_type === 'transfo-xl') {
       throw new XlformersError(
         'ERR_CHECKPOINT_MISMATCH',
-        `${directory}: is a Transformer-XL, which reads from left to right only; fill needs XLNet, and 'generate' continues a text`,
+        `${directory}: is a Transformer-XL, which reads from left to right only; fill needs an XLNet. With this one, 'generate' continues a text`,
       );
     }
     await requireHead(local, {
       command: 'fill',
       architectures: ['XLNetLMHeadModel'],
       weight: /^lm_loss\.bias$/,
-      advice: 'xlnet-base-cased is one',
+      advice: 'as xlnet-base-cased is',
     });
     const tokenizer = await loadTokenizer(local);
     if (!(tokenizer instanceof XLNetTokenizer)) {
@@ -74,13 +75,19 @@ function run(name: string, text: string, { topK, order, json, ...flags }: FillFl
         order: order === 'independent' ? order : 'leftToRight',
         signal,
       });
-      process.stdout.write(
-        json ? `${JSON.stringify({ ...filled, ids: Array.from(filled.ids), order })}\n` : describeFilled(filled),
-      );
+      process.stdout.write(json ? `${asJson(filled, order)}\n` : describeFilled(filled));
     } finally {
       model.dispose();
     }
   });
+}
+
+function asJson({ text, ids, places, logProbability }: FilledText, order: string): string {
+  const short = places.map(({ position, candidates }) => ({
+    position,
+    candidates: candidates.map((each) => ({ ...each, probability: shortFloat(each.probability) })),
+  }));
+  return JSON.stringify({ text, ids: Array.from(ids), places: short, logProbability, order });
 }
 
 function describeFilled({ text, places }: FilledText): string {

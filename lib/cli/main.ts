@@ -25,6 +25,11 @@ export async function main(argv: readonly string[]): Promise<void> {
   for (const add of [addEncodeCommand, addFillCommand, addClassifyCommand, addAttentionCommand]) add(program);
   for (const add of [addConvertCommand, addInfoCommand]) add(program);
   for (const command of program.commands) command.exitOverride().showHelpAfterError('(--help says more)');
+  // Where nobody reads on (`xlformers … | head`), there is nothing more to do.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(exitCodes.ok);
+  });
   try {
     await program.parseAsync([...argv]);
   } catch (error) {

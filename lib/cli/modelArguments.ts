@@ -157,14 +157,12 @@ export async function requireHead({ directory, config }: LocalModel, head: HeadR
   const architecture = architectureOf(config);
   const named = architecture !== config.model_type;
   const refuse = (what: string, use: string): never => {
-    throw new XlformersError(
-      'ERR_CHECKPOINT_MISMATCH',
-      `${directory}: ${what}, and ${head.command} needs ${head.architectures.join(' or ')}; ${use}; ${head.advice}`,
-    );
+    const needed = `${head.command} needs ${head.architectures.join(' or ')} (${head.advice})`;
+    throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${directory}: ${what}; ${needed}. With this one, ${use}`);
   };
   const anyModel = "'encode' gives vectors of any model";
   if (named && !head.architectures.includes(architecture))
-    refuse(`is a ${architecture}`, uses[architecture] ?? anyModel);
+    refuse(`is of class ${architecture}`, uses[architecture] ?? anyModel);
   const weights = await openWeights(directory);
   await weights.close();
   if (![...weights.tensors.keys()].some((name) => head.weight.test(name))) refuse('has no weights of a head', anyModel);
@@ -204,12 +202,12 @@ function lines(bytes: Uint8Array, source: string): string[] {
   );
 }
 
-/** Results of texts with a progress bar, where they do not go to the terminal themselves. */
+/** Results with a progress bar, unless they go to the terminal themselves or are few. */
 export async function* withProgress<T>(
   results: AsyncIterable<T>,
   total: number,
   label: string,
-  toTerminal: boolean,
+  visible: boolean,
 ): AsyncGenerator<T> {
   const bar = new ProgressBar(process.stderr, label);
   const started = performance.now();
@@ -218,7 +216,7 @@ export async function* withProgress<T>(
     for await (const result of results) {
       yield result;
       done += 1;
-      if (toTerminal || total === 1) continue;
+      if (!visible) continue;
       const seconds = (performance.now() - started) / 1000;
       const fields = [['texts/s', (done / seconds).toFixed(1)]] as const;
       bar.update({ done, total, fields, secondsLeft: ((total - done) * seconds) / done });

@@ -70,7 +70,7 @@ export async function fillMasked(
       `order: got ${describe(order)}, expected one of ${fillOrders.join(', ')}`,
     );
   }
-  const { ids, typeIds } = tokenizer.encode(text);
+  const { ids, typeIds, offsets } = tokenizer.encode(text);
   const mask = tokenizer.maskTokenId;
   const open = Array.from(ids.keys()).filter((position) => ids[position] === mask);
   if (open.length === 0) {
@@ -101,10 +101,28 @@ export async function fillMasked(
       });
       open.splice(0, targets.length);
     }
-    return { text: tokenizer.decode(ids, { skipSpecialTokens: true }), ids, places, logProbability };
+    return { text: withTokens(text, places, offsets), ids, places, logProbability };
   } finally {
     if (wasTraining) model.train();
   }
+}
+
+/** The text with the best token in each place: pieces that begin a word bring their own space. */
+function withTokens(
+  text: string,
+  places: readonly FilledPlace[],
+  offsets: readonly (readonly [start: number, end: number])[],
+): string {
+  let filled = '';
+  let done = 0;
+  for (const { position, candidates } of places) {
+    const [start, end] = offsets[position] as readonly [number, number];
+    const before = (filled + text.slice(done, start)).trimEnd();
+    const piece = (candidates[0] as FillCandidate).token.replaceAll('\u2581', ' ');
+    filled = before + (before === '' ? piece.trimStart() : piece);
+    done = end;
+  }
+  return filled + text.slice(done);
 }
 
 /** @param open positions whose tokens are unknown @param targets those of them to predict now */
