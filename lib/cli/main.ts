@@ -25,11 +25,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   for (const add of [addEncodeCommand, addFillCommand, addClassifyCommand, addAttentionCommand]) add(program);
   for (const add of [addConvertCommand, addInfoCommand]) add(program);
   for (const command of program.commands) command.exitOverride().showHelpAfterError('(--help says more)');
-  // Where nobody reads on (`xlformers … | head`), there is nothing more to do.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    process.exit(exitCodes.ok);
-  });
+  if (!process.stdout.listeners('error').includes(endWithReader)) process.stdout.on('error', endWithReader);
   try {
     await program.parseAsync([...argv]);
   } catch (error) {
@@ -45,6 +41,12 @@ export async function main(argv: readonly string[]): Promise<void> {
     }
     process.stderr.write(`xlformers: ${known ? `${error.message} (${error.code})` : (error as Error).stack}\n`);
   }
+}
+
+/** Where nobody reads on (`xlformers … | head`), there is nothing more to do. */
+function endWithReader(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(exitCodes.ok);
 }
 
 if (require.main === module) void main(process.argv);
