@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { ModuleKind, transpileModule } from 'typescript';
 import * as exported from '../../lib';
-import { repository, runCli } from '../support/cli';
+import { repository, runMain } from '../support/cli';
 import { saveTinyXLNet } from '../support/tinyXLNet';
 
 const readme = readFileSync(path.join(repository, 'README.md'), 'utf8');
@@ -43,7 +43,7 @@ test('every xlformers command runs', async () => {
       args[0] === 'train'
         ? ['--steps', '2', '--layers', '1', '--d-model', '16', '--d-inner', '16', '--heads', '2']
         : [];
-    const result = await runCli([...args, ...small]);
+    const result = await runMain([...args, ...small]);
     expect([command, result.code, result.code === 0 ? '' : result.stderr]).toEqual([command, 0, '']);
   }
 });
