@@ -57,6 +57,26 @@ export type { Encoding, Truncation } from './tokenizers/encoding';
 export type { SentencePieceSettings } from './tokenizers/fromSentencePiece';
 export type { TrainOptions as TokenizerTrainOptions } from './tokenizers/trainSentencePiece';
 export { type DecodeOptions, type EncodeOptions, XLNetTokenizer } from './tokenizers/xlnetTokenizer';
+export { attentionHeatMap } from './inference/attentionHeatMap';
+export { attentionWeights, type AttentionWeights, type AttentionWeightsOptions } from './inference/attentionWeights';
+export {
+  classifyTexts,
+  classNames,
+  type ClassifiedText,
+  type ClassifyTextsOptions,
+  type ProblemType,
+} from './inference/classifyTexts';
+export { encodeTexts, type EncodedText, type EncodeTextsOptions, type Pooling } from './inference/encodeTexts';
+export {
+  fillMasked,
+  type FillCandidate,
+  type FilledPlace,
+  type FilledText,
+  type FillOptions,
+  type FillOrder,
+} from './inference/fillMasked';
+export { summarizeModel, type MemoryNeeds, type ModelSummary, type SummaryOptions } from './inference/modelSummary';
+export type { TextBatchOptions, TextTokenizer } from './inference/textBatches';
 export {
   generate,
   generateBatch,
@@ -81,6 +101,7 @@ export type { TrainConfig, TrainOptions } from './train/trainConfig';
 export { lossCurve } from './train/lossCurve';
 export { convertCheckpoint, type ConvertOptions, type ConvertReport } from './checkpoints/convert';
 export { resolveModel, type DownloadProgress, type HubOptions } from './checkpoints/hub';
+export { writeNpy } from './checkpoints/npy';
 export { openSafetensors, writeSafetensors } from './checkpoints/safetensors';
 export { openWeights, type WeightInfo, type WeightsFile } from './checkpoints/weights';
 export { version } from './version';

@@ -8,6 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { hubCacheDirectory, hubEndpoint, hubOffline, hubToken } from '../env';
 import { XlformersError, describe } from '../errors';
+import { isDirectory } from './readFile';
 import { weightFiles } from './weights';
 
 export interface HubOptions {
@@ -86,7 +87,7 @@ export async function resolveModel(nameOrPath: string, options: HubOptions = {},
     throw new XlformersError(
       'ERR_FILE_NOT_FOUND',
       `${repository}: not in the cache ${cacheDir} (revision ${revision}), and downloads are off; ` +
-        'run once without localFilesOnly and HF_HUB_OFFLINE',
+        'run once without localFilesOnly (--offline) and HF_HUB_OFFLINE',
     );
   }
   // A commit never changes.
@@ -263,14 +264,6 @@ async function verify(local: string, { path: name, size, oid, lfs }: HubFile): P
     'ERR_NETWORK',
     `${name}: got ${expected.algorithm} ${actual}, expected ${expected.hash}: the download was damaged; try again`,
   );
-}
-
-async function isDirectory(name: string): Promise<boolean> {
-  try {
-    return (await fs.stat(name)).isDirectory();
-  } catch {
-    return false;
-  }
 }
 
 async function isFile(name: string): Promise<boolean> {

@@ -48,3 +48,12 @@ export async function readExactly(
   }
   return bytes;
 }
+
+/** Whether a folder of that name is there; links count as what they lead to. */
+export async function isDirectory(name: string): Promise<boolean> {
+  try {
+    return (await fs.stat(name)).isDirectory();
+  } catch {
+    return false;
+  }
+}

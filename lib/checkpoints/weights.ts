@@ -119,7 +119,8 @@ function weightMap(indexFile: string, index: Record<string, unknown>): Map<strin
   return places;
 }
 
-async function exists(file: string): Promise<boolean> {
+/** Whether something of that name is there, a broken link included. */
+export async function exists(file: string): Promise<boolean> {
   try {
     await fs.lstat(file);
     return true;
