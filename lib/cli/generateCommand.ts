@@ -53,7 +53,7 @@ async function run(folder: string, flags: GenerateFlags): Promise<void> {
     const ids: number[] = [];
     let logProbability = 0;
     if (!flags.json) process.stdout.write(prompt);
-    for await (const token of generate(model, tokenizer.encode(prompt), {
+    for await (const token of generate(model, tokenizer.encode(prompt).ids, {
       maxTokens: flags.tokens,
       temperature,
       topK,
