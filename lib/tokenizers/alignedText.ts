@@ -37,8 +37,8 @@ export class AlignedBuilder {
   private ends: Int32Array;
 
   constructor(private readonly source: AlignedText) {
-    this.starts = new Int32Array(source.length + 16);
-    this.ends = new Int32Array(source.length + 16);
+    this.starts = new Int32Array(source.length + (source.length >> 2) + 16);
+    this.ends = new Int32Array(source.length + (source.length >> 2) + 16);
   }
 
   /** Takes over units [from, to) of the source. */
