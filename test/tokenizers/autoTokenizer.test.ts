@@ -99,6 +99,9 @@ describe('bytes', () => {
 
   test('a text and its pair, cut, in batches', async () => {
     const { ids, typeIds } = tokenizer.encode('abc', { pair: 'de', truncation: true, maxLength: 3 });
+    expect([...ids]).toEqual([...Buffer.from('abd')]);
+    expect([...typeIds]).toEqual([0, 0, 1]);
+    const { inputIds, attentionMask } = tokenizer.encodeBatch(['ab', 'c']);
     expect([...(await inputIds.data())]).toEqual([97, 98, 99, 0]);
     expect([...(await attentionMask.data())]).toEqual([1, 1, 1, 0]);
   });
