@@ -341,7 +341,7 @@ class PickleMachine {
     return this.refuse(
       'ERR_PICKLE_GLOBAL',
       `asks for '${module}.${name}', which is not on the list of harmless names; nothing was executed. ` +
-        'Load the file with the program that wrote it and save the bare tensors as safetensors',
+        'Load the file with the program that wrote it, and save its tensors alone: model.state_dict(), or as safetensors',
     );
   }
 
