@@ -49,7 +49,7 @@ const anyOf = (fallback: unknown, choices: readonly unknown[]) => ({
   expected: `one of ${choices.join(', ')}`,
 });
 
-const rules = (side: PaddingSide): Rules<LayoutOptions> => ({
+const rulesFor = (side: PaddingSide): Rules<LayoutOptions> => ({
   padding: anyOf(true, [true, false, 'longest', 'maxLength']),
   paddingSide: choiceRule(side, ['left', 'right']),
   padToMultipleOf: integerRule(1, 1, 2 ** 20),
@@ -57,12 +57,14 @@ const rules = (side: PaddingSide): Rules<LayoutOptions> => ({
   maxLength: integerRule(0, 0, 2 ** 31 - 1),
 });
 
+const rules = { left: rulesFor('left'), right: rulesFor('right') };
+
 /** The options that say how rows are laid out, with defaults filled in; `maxLength` 0 is none. */
 export function layoutOptions(
   given: Omit<BatchOptions, 'device' | 'addSpecialTokens'>,
   side: PaddingSide,
 ): LayoutOptions {
-  const options = applyRules('options', rules(side), given);
+  const options = applyRules('options', rules[side], given);
   if (options.maxLength === 0 && (options.truncation !== false || options.padding === 'maxLength')) {
     throw new XlformersError('ERR_CONFIG', 'options.maxLength: is missing; truncation and padding to it need it');
   }

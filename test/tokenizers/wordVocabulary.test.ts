@@ -64,21 +64,23 @@ describe('what is read', () => {
   });
 
   test('as many words as WikiText-103 has', async () => {
-    const words = Array.from({ length: 267_735 }, (_, id) => (id === 0 ? '<unk>' : `word-${id.toString(36)}`));
-    // As Python writes them: each word once, and from the memo after that.
-    const memo = (opcode: string, id: number) => {
+    const words = Array.from({ length: 267_735 }, (_, id) => (id === 0 ? '<unk>' : `w${id.toString(36)}`));
+    // As Python writes them, protocol 4: each word once, and from the memo after that.
+    const fromMemo = (id: number) => {
       const bytes = Buffer.alloc(5);
-      bytes.write(opcode, 'latin1');
+      bytes.write('j', 'latin1');
       bytes.writeUInt32LE(id, 1);
       return bytes;
     };
+    const memoized = (word: string) => pickle(0x8c, word.length, word, 0x94);
+    const each = (make: (word: string, id: number) => Buffer[]) => Buffer.concat(words.flatMap(make));
     const bytes = pickle(
-      ...[0x80, 2, '}', text('counter'), 'ccollections\nCounter\n', '}', '('],
-      ...words.flatMap((word, id) => [text(word), memo('r', id), int(id)]),
+      ...[0x80, 4, '}', text('counter'), 'ccollections\nCounter\n', '}', '('],
+      each((word, id) => [memoized(word), int(id)]),
       ...['u', 0x85, 'R', 's', text('idx2sym'), ']', '('],
-      ...words.map((_, id) => memo('j', id)),
+      each((_, id) => [fromMemo(id)]),
       ...['e', 's', text('sym2idx'), 'ccollections\nOrderedDict\n', ')', 'R', '('],
-      ...words.flatMap((_, id) => [memo('j', id), int(id)]),
+      each((_, id) => [fromMemo(id), int(id)]),
       ...['u', 's', '.'],
     );
     const tokenizer = await load('large.pkl', bytes);
