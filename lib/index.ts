@@ -51,12 +51,15 @@ export type { LanguageModel } from './models/languageModel';
 export { splitCorpus, readBytes, type Corpus } from './data/corpus';
 export { OrderedBatches, type Batch } from './data/orderedBatches';
 export { factorizationOrder, type FactorizationOrder } from './data/permutationOrder';
+export { AutoTokenizer } from './tokenizers/autoTokenizer';
 export { ByteLevelTokenizer } from './tokenizers/byteLevel';
-export type { BatchOptions, EncodedBatch } from './tokenizers/batch';
+export type { BatchOptions, EncodedBatch, PaddingSide } from './tokenizers/batch';
 export type { Encoding, Truncation } from './tokenizers/encoding';
 export type { SentencePieceSettings } from './tokenizers/fromSentencePiece';
 export type { TrainOptions as TokenizerTrainOptions } from './tokenizers/trainSentencePiece';
-export { type DecodeOptions, type EncodeOptions, XLNetTokenizer } from './tokenizers/xlnetTokenizer';
+export { type DecodeOptions, type EncodeOptions, type TextOrPair, Tokenizer } from './tokenizers/tokenizer';
+export { TransformerXLTokenizer, type WordOptions } from './tokenizers/transformerXLTokenizer';
+export { XLNetTokenizer } from './tokenizers/xlnetTokenizer';
 export { attentionHeatMap } from './inference/attentionHeatMap';
 export { attentionWeights, type AttentionWeights, type AttentionWeightsOptions } from './inference/attentionWeights';
 export {
@@ -76,7 +79,7 @@ export {
   type FillOrder,
 } from './inference/fillMasked';
 export { summarizeModel, type MemoryNeeds, type ModelSummary, type SummaryOptions } from './inference/modelSummary';
-export type { TextBatchOptions, TextTokenizer } from './inference/textBatches';
+export type { TextBatchOptions } from './inference/textBatches';
 export {
   generate,
   generateBatch,

@@ -103,7 +103,7 @@ async function main(): Promise<void> {
   const prompt = 'Call me Ishmael. ';
   process.stdout.write(`\nA sample:\n\n${prompt}`);
   model.resetMemoryLength(evaluationMemory);
-  for await (const { id } of generate(model, tokenizer.encode(prompt), {
+  for await (const { id } of generate(model, tokenizer.encode(prompt).ids, {
     maxTokens: 400,
     temperature: 0.8,
     topP: 0.95,

@@ -7,7 +7,7 @@ import { XlformersError } from '../errors';
 import { openRegularFile, readExactly } from './readFile';
 import { dtypeBytes } from './safetensorsHeader';
 import { gather, span, stateDict, storageOf, type TorchStorage, type TorchTensor, torchGlobals } from './torchTensors';
-import { type PickleValue, unpickle } from './unpickle';
+import { type PickleGlobal, type PickleValue, unpickle } from './unpickle';
 import { entryDataStart, readZipDirectory } from './zipArchive';
 import type { WeightsFile, WeightInfo } from './weights';
 
@@ -16,6 +16,14 @@ const maxPickleBytes = 256 * 2 ** 20;
 
 /** Where the bytes of a storage lie. */
 type StorageStart = (storage: TorchStorage) => Promise<number>;
+
+/** What a file was made from, and where its storages are. */
+interface TorchFile {
+  root: PickleValue;
+  storageStart: StorageStart;
+}
+
+type Globals = ReadonlyMap<string, PickleGlobal>;
 
 class TorchCheckpoint implements WeightsFile {
   readonly tensors: ReadonlyMap<string, WeightInfo>;
@@ -51,15 +59,46 @@ class TorchCheckpoint implements WeightsFile {
 export async function openTorchCheckpoint(path: string): Promise<WeightsFile> {
   const { handle, size } = await openRegularFile(path);
   try {
-    const magic = size >= 4 ? Buffer.from(await readExactly(handle, path, 0, 4)).toString('latin1') : '';
-    return magic === 'PK\x03\x04' ? await openZip(path, handle, size) : await openLegacy(path, handle, size);
+    const { root, storageStart } = (await isZip(path, handle, size))
+      ? await readZip(path, handle, size, torchGlobals)
+      : await readLegacy(path, handle, size, torchGlobals);
+    const tensors = stateDict(path, root);
+    // Every storage is where it should be before anything is read.
+    for (const { storage } of tensors.values()) await storageStart(storage);
+    return new TorchCheckpoint(path, handle, tensors, storageStart);
   } catch (error) {
     await handle.close();
     throw error;
   }
 }
 
-async function openZip(path: string, handle: fs.FileHandle, size: number): Promise<WeightsFile> {
+/**
+ * The value in a file of `torch.save` or of `pickle.dump`, where that is no checkpoint of tensors.
+ * @param globals harmless names by "module name", besides collections of the standard library
+ * @throws XlformersError ERR_FILE_*, ERR_ZIP, ERR_PICKLE_*, ERR_TORCH_* naming file and reason
+ */
+export async function readPickledValue(path: string, globals: Globals): Promise<PickleValue> {
+  const { handle, size } = await openRegularFile(path);
+  try {
+    if (await isZip(path, handle, size)) return (await readZip(path, handle, size, globals)).root;
+    if (size > maxPickleBytes) {
+      throw new XlformersError('ERR_PICKLE_LIMIT', `${path}: has ${size} bytes, expected at most ${maxPickleBytes}`);
+    }
+    const bytes = await readExactly(handle, path, 0, size);
+    const { value, end } = unpickle(bytes, { file: path, globals });
+    if (value === legacyMagic) return (await readLegacy(path, handle, size, globals)).root;
+    if (end !== size) throw new XlformersError('ERR_PICKLE_STACK', `${path}: ${size - end} bytes follow the pickle`);
+    return value;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function isZip(path: string, handle: fs.FileHandle, size: number): Promise<boolean> {
+  return size >= 4 && Buffer.from(await readExactly(handle, path, 0, 4)).toString('latin1') === 'PK\x03\x04';
+}
+
+async function readZip(path: string, handle: fs.FileHandle, size: number, globals: Globals): Promise<TorchFile> {
   const entries = await readZipDirectory(handle, path, size);
   const pickles = [...entries.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
   if (pickles.length !== 1) {
@@ -78,7 +117,7 @@ async function openZip(path: string, handle: fs.FileHandle, size: number): Promi
     throw new XlformersError('ERR_TORCH_UNSUPPORTED', `${path}: its numbers are big-endian, expected little-endian`);
   }
   const bytes = (await readEntry(pickle, maxPickleBytes)) as Uint8Array;
-  const { value } = unpickle(bytes, { file: path, globals: torchGlobals, persistentLoad: storageOf });
+  const { value: root } = unpickle(bytes, { file: path, globals, persistentLoad: storageOf });
   const storageStart: StorageStart = async (storage) => {
     const name = `${prefix}data/${storage.key}`;
     const entry = entries.get(name);
@@ -91,14 +130,14 @@ async function openZip(path: string, handle: fs.FileHandle, size: number): Promi
     }
     return entryDataStart(handle, path, entry);
   };
-  return checked(path, handle, value, storageStart);
+  return { root, storageStart };
 }
 
 const legacyMagic = 0x1950a86a20f9469cfc6cn;
 const legacyProtocol = 1001;
 
 /** Five pickles (magic number, protocol, system, objects, storage keys), then each storage: its elements as int64, its bytes. */
-async function openLegacy(path: string, handle: fs.FileHandle, size: number): Promise<WeightsFile> {
+async function readLegacy(path: string, handle: fs.FileHandle, size: number, globals: Globals): Promise<TorchFile> {
   const fail = (message: string): never => {
     throw new XlformersError('ERR_TORCH_LEGACY', `${path}: ${message}`);
   };
@@ -108,7 +147,7 @@ async function openLegacy(path: string, handle: fs.FileHandle, size: number): Pr
   const next = (): PickleValue => {
     const { value, end } = unpickle(head.subarray(position), {
       file: path,
-      globals: torchGlobals,
+      globals,
       persistentLoad: (id, refuse) => {
         const storage = storageOf(id, refuse);
         const known = storages.get(storage.key);
@@ -145,19 +184,7 @@ async function openLegacy(path: string, handle: fs.FileHandle, size: number): Pr
     position += 8 + storage.size * dtypeBytes[storage.dtype];
   }
   if (position > size) fail(`has ${size} bytes, expected ${position}`);
-  return checked(path, handle, root, (storage) => Promise.resolve(starts.get(storage.key) as number));
-}
-
-/** Every storage is where it should be before anything is read. */
-async function checked(
-  path: string,
-  handle: fs.FileHandle,
-  root: PickleValue,
-  storageStart: StorageStart,
-): Promise<WeightsFile> {
-  const tensors = stateDict(path, root);
-  for (const { storage } of tensors.values()) await storageStart(storage);
-  return new TorchCheckpoint(path, handle, tensors, storageStart);
+  return { root, storageStart: (storage) => Promise.resolve(starts.get(storage.key) as number) };
 }
 
 function isContiguous({ shape, strides }: TorchTensor): boolean {

@@ -113,7 +113,7 @@ export function stateDict(file: string, root: PickleValue): Map<string, TorchTen
   if (!(root instanceof Map)) {
     throw new XlformersError('ERR_TORCH', `${file}: holds no dictionary of tensors`);
   }
-  for (const key of ['state_dict', 'model_state_dict', 'model']) {
+  for (const key of ['state_dict', 'model_state_dict', 'model_state', 'model']) {
     const inner = root.get(key);
     if (inner instanceof Map) return stateDict(file, inner);
   }

@@ -24,6 +24,9 @@ export interface PickleObject {
   readonly kind: string;
 }
 
+/** An object of which nothing is needed: its arguments and its state are read over. */
+export const opaqueObject: PickleObject = { kind: 'opaque' };
+
 export type PickleValue =
   | null
   | boolean
@@ -338,7 +341,7 @@ class PickleMachine {
     return this.refuse(
       'ERR_PICKLE_GLOBAL',
       `asks for '${module}.${name}', which is not on the list of harmless names; nothing was executed. ` +
-        'Load the file with the program that wrote it and save the bare tensors as safetensors',
+        'Load the file with the program that wrote it, and save its tensors alone: model.state_dict(), or as safetensors',
     );
   }
 
@@ -359,7 +362,9 @@ class PickleMachine {
   /** State of an object. State dicts carry `_metadata` this way, which nothing needs. */
   private build(): void {
     this.pop();
-    if (!(this.top() instanceof Map)) this.refuse('ERR_PICKLE_OPCODE', 'state for something else than a dictionary');
+    const object = this.top();
+    if (!(object instanceof Map) && object !== opaqueObject)
+      this.refuse('ERR_PICKLE_OPCODE', 'state for something else than a dictionary');
   }
 
   private persistent(id: PickleValue): PickleValue {

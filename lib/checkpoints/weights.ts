@@ -28,6 +28,8 @@ export const weightFiles = [
   'model.safetensors.index.json',
   'pytorch_model.bin',
   'pytorch_model.bin.index.json',
+  // As the original Transformer-XL's training script names it.
+  'model.pt',
 ] as const;
 
 const maxIndexBytes = 64 * 2 ** 20;

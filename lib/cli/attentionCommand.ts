@@ -7,13 +7,13 @@ import { deviceOption, integer, jsonOption } from './common';
 import {
   addHubOptions,
   loadBareModel,
-  loadTokenizer,
   localModel,
   modelArgument,
   type ModelFlags,
   shortFloat,
   untilInterrupted,
 } from './modelArguments';
+import { AutoTokenizer } from '../tokenizers/autoTokenizer';
 
 interface AttentionFlags extends ModelFlags {
   layer: number;
@@ -54,7 +54,7 @@ function run(name: string, text: string, { layer, head, output, json, ...flags }
       throw argumentError('ERR_ARG_RANGE', '--output', output, 'a name that ends in .svg');
     }
     const local = await localModel(name, flags, signal);
-    const tokenizer = await loadTokenizer(local);
+    const tokenizer = await AutoTokenizer.fromPretrained(local.directory);
     const model = await loadBareModel(local);
     try {
       const attention = await attentionWeights(model, tokenizer, text, { layer, head });

@@ -7,7 +7,6 @@ import {
   addTextOptions,
   jsonLinesOption,
   type LocalModel,
-  loadTokenizer,
   localModel,
   modelArgument,
   readTexts,
@@ -18,6 +17,7 @@ import {
   untilInterrupted,
   withProgress,
 } from './modelArguments';
+import { AutoTokenizer } from '../tokenizers/autoTokenizer';
 
 export function addClassifyCommand(program: Command): void {
   const command = program
@@ -50,7 +50,7 @@ function run(name: string, given: string[], flags: TextFlags): Promise<void> {
       weight: /^(logits_proj|score)\.weight$/,
       advice: "'train --task classify' makes one from labelled texts",
     });
-    const tokenizer = await loadTokenizer(local);
+    const tokenizer = await AutoTokenizer.fromPretrained(local.directory);
     const model = await loadClassifier(local);
     try {
       const labels = classNames(local.config, model.config.numLabels);

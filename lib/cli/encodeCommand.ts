@@ -2,12 +2,13 @@ import { type Command, Option } from 'commander';
 import { writeNpy } from '../checkpoints/npy';
 import { XlformersError, argumentError } from '../errors';
 import { type EncodedText, encodeTexts, type Pooling, poolings } from '../inference/encodeTexts';
-import { type TextTokenizer, tokenRow } from '../inference/textBatches';
+import { tokenRow } from '../inference/textBatches';
+import { AutoTokenizer } from '../tokenizers/autoTokenizer';
+import type { Tokenizer } from '../tokenizers/tokenizer';
 import {
   addTextOptions,
   jsonLinesOption,
   loadBareModel,
-  loadTokenizer,
   localModel,
   modelArgument,
   readTexts,
@@ -62,7 +63,7 @@ function run(name: string, given: string[], flags: EncodeFlags): Promise<void> {
     }
     const texts = await readTexts(given, flags.file);
     const local = await localModel(name, flags, signal);
-    const tokenizer = await loadTokenizer(local);
+    const tokenizer = await AutoTokenizer.fromPretrained(local.directory);
     const model = await loadBareModel(local);
     try {
       const toTerminal = output === undefined && process.stdout.isTTY;
@@ -108,7 +109,7 @@ async function writeArray(
   file: string,
   results: AsyncIterable<EncodedText>,
   texts: readonly string[],
-  tokenizer: TextTokenizer,
+  tokenizer: Tokenizer,
   width: number,
   { pool, json }: EncodeFlags,
 ): Promise<void> {

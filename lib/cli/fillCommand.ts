@@ -6,7 +6,6 @@ import { XLNetTokenizer } from '../tokenizers/xlnetTokenizer';
 import { deviceOption, integer, jsonOption } from './common';
 import {
   addHubOptions,
-  loadTokenizer,
   localModel,
   modelArgument,
   type ModelFlags,
@@ -14,6 +13,7 @@ import {
   shortFloat,
   untilInterrupted,
 } from './modelArguments';
+import { AutoTokenizer } from '../tokenizers/autoTokenizer';
 
 interface FillFlags extends ModelFlags {
   topK: number;
@@ -64,7 +64,7 @@ function run(name: string, text: string, { topK, order, json, ...flags }: FillFl
       weight: /^lm_loss\.bias$/,
       advice: 'as xlnet-base-cased is',
     });
-    const tokenizer = await loadTokenizer(local);
+    const tokenizer = await AutoTokenizer.fromPretrained(local.directory);
     if (!(tokenizer instanceof XLNetTokenizer)) {
       throw new XlformersError('ERR_TOKENIZER_FILE', `${directory}: has no tokenizer with <mask>; fill needs XLNet's`);
     }

@@ -10,8 +10,6 @@ import { readModelConfig } from '../models/pretrained';
 import type { ModelOptions } from '../models/pretrainedModel';
 import { TransformerXLModel } from '../models/transformerXL';
 import { XLNetModel } from '../models/xlnet';
-import { ByteLevelTokenizer } from '../tokenizers/byteLevel';
-import { XLNetTokenizer } from '../tokenizers/xlnetTokenizer';
 import { deviceOption, integer, modelFolder } from './common';
 import { ProgressBar } from './progressBar';
 
@@ -111,12 +109,6 @@ function downloadProgress(bar: ProgressBar): (progress: DownloadProgress) => voi
       secondsLeft: (totalBytes - loadedBytes) / rate,
     });
   };
-}
-
-/** The tokenizer of a model folder: XLNet's from its files; bytes for a vocabulary of 256. */
-export async function loadTokenizer({ directory, config }: LocalModel): Promise<XLNetTokenizer | ByteLevelTokenizer> {
-  const byBytes = config.model_type === 'transfo-xl' && config.vocab_size === 256;
-  return byBytes ? new ByteLevelTokenizer() : XLNetTokenizer.fromFolder(directory);
 }
 
 /** The model without its head. */

@@ -5,7 +5,8 @@ import { XLNetModel } from '../models/xlnet';
 import { requireInteger } from '../ops/checks';
 import { slice } from '../ops/shape';
 import { scope } from '../scope';
-import { type TextTokenizer, readAndDispose, tokenRow } from './textBatches';
+import { readAndDispose, tokenRow } from './textBatches';
+import type { Tokenizer } from '../tokenizers/tokenizer';
 
 /** What the tokens of a text look at. */
 export interface AttentionWeights {
@@ -33,7 +34,7 @@ export interface AttentionWeightsOptions {
  */
 export async function attentionWeights(
   model: XLNetModel | TransformerXLModel,
-  tokenizer: TextTokenizer,
+  tokenizer: Tokenizer,
   text: string,
   { layer, head }: AttentionWeightsOptions,
 ): Promise<AttentionWeights> {

@@ -1,7 +1,8 @@
 import { XlformersError, describe } from '../errors';
 import type { TransformerXLForSequenceClassification } from '../models/transformerXLHeads';
 import { XLNetForSequenceClassification } from '../models/xlnetHeads';
-import { inBatches, type TextBatchOptions, type TextTokenizer, type TokenBatch } from './textBatches';
+import { inBatches, type TextBatchOptions, type TokenBatch } from './textBatches';
+import type { Tokenizer } from '../tokenizers/tokenizer';
 
 /** What a classifier's outputs mean: one class of several, any number of classes, or values. */
 export type ProblemType = 'single_label_classification' | 'multi_label_classification' | 'regression';
@@ -54,7 +55,7 @@ export function classNames(configFile: Record<string, unknown>, numLabels: numbe
  */
 export async function* classifyTexts(
   model: XLNetForSequenceClassification | TransformerXLForSequenceClassification,
-  tokenizer: TextTokenizer,
+  tokenizer: Tokenizer,
   texts: readonly string[],
   { labels, ...options }: ClassifyTextsOptions = {},
 ): AsyncGenerator<ClassifiedText> {

@@ -5,7 +5,8 @@ import { embedding } from '../ops/embedding';
 import { mapRows } from '../ops/mapRows';
 import { reshape } from '../ops/shape';
 import { Tensor } from '../tensor';
-import { inBatches, type TextBatchOptions, type TextTokenizer, type TokenBatch } from './textBatches';
+import { inBatches, type TextBatchOptions, type TokenBatch } from './textBatches';
+import type { Tokenizer } from '../tokenizers/tokenizer';
 
 /** Which vector stands for a text. */
 export const poolings = ['last', 'first', 'mean', 'none'] as const;
@@ -41,7 +42,7 @@ export interface EncodedText {
  */
 export async function* encodeTexts(
   model: XLNetModel | TransformerXLModel,
-  tokenizer: TextTokenizer,
+  tokenizer: Tokenizer,
   texts: readonly string[],
   { pool = 'last', ...options }: EncodeTextsOptions = {},
 ): AsyncGenerator<EncodedText> {

@@ -7,12 +7,7 @@ import { XLNetBase } from '../models/xlnet';
 import { requireInteger } from '../ops/checks';
 import { scope } from '../scope';
 import type { Tensor } from '../tensor';
-
-/** What is needed of a tokenizer. Those without special tokens may give the ids alone. */
-export interface TextTokenizer {
-  encode(text: string): Int32Array | { ids: Int32Array; typeIds: Int32Array; tokens: string[] };
-  decode(ids: ArrayLike<number>): string;
-}
+import type { Tokenizer } from '../tokenizers/tokenizer';
 
 /** A text as a model reads it, an entry per token. */
 export interface TokenRow {
@@ -23,26 +18,13 @@ export interface TokenRow {
 }
 
 /** @throws XlformersError ERR_ARG_TYPE; ERR_ARG_RANGE when the text has no tokens */
-export function tokenRow(tokenizer: TextTokenizer, text: string, name = 'text'): TokenRow {
+export function tokenRow(tokenizer: Tokenizer, text: string, name = 'text'): TokenRow {
   if (typeof text !== 'string') throw argumentError('ERR_ARG_TYPE', name, text, 'a string');
-  const encoded = tokenizer.encode(text);
-  const ids = 'ids' in encoded ? encoded.ids : encoded;
+  const { ids, typeIds, tokens } = tokenizer.encode(text);
   if (ids.length === 0) {
     throw new XlformersError('ERR_ARG_RANGE', `${name}: has no tokens, expected at least one`);
   }
-  return 'ids' in encoded
-    ? { ids, typeIds: encoded.typeIds, tokens: encoded.tokens }
-    : {
-        ids,
-        typeIds: new Int32Array(ids.length),
-        tokens: Array.from(ids, (id) => singleToken(tokenizer, id)),
-      };
-}
-
-/** A byte that is no character by itself is written as in SentencePiece: `<0xC3>`. */
-function singleToken(tokenizer: TextTokenizer, id: number): string {
-  const text = tokenizer.decode(Int32Array.of(id));
-  return text === '\ufffd' ? `<0x${id.toString(16).toUpperCase().padStart(2, '0')}>` : text;
+  return { ids, typeIds, tokens };
 }
 
 /** Rows of equal length, [batch, length]. */
@@ -104,7 +86,7 @@ export interface TextResult extends TokenRow {
  */
 export async function* inBatches(
   model: PretrainedModel,
-  tokenizer: TextTokenizer,
+  tokenizer: Tokenizer,
   texts: readonly string[],
   { batchSize = 8, signal }: TextBatchOptions,
   padId: number | null,

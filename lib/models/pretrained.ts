@@ -6,6 +6,7 @@ import { toFloat32, writeSafetensors } from '../checkpoints/safetensors';
 import { openWeights } from '../checkpoints/weights';
 import { XlformersError } from '../errors';
 import type { Parameters } from '../nn/parameters';
+import { huggingFaceName } from './originalCheckpoints';
 
 /** Weights of heads, outside the prefix `transformer.`. */
 const heads =
@@ -35,7 +36,8 @@ export async function loadWeights(
   try {
     const stored = new Map([...file.tensors.keys()].filter((name) => !computed.test(name)).map((name) => [name, name]));
     const hasPrefix = [...stored.keys()].some((name) => name.startsWith('transformer.'));
-    const rename = (name: string): string => {
+    const rename = (given: string): string => {
+      const name = huggingFaceName(given);
       if (hasPrefix === (ownPrefix !== '')) return name;
       if (hasPrefix) return name.replace(/^transformer\./, '');
       return heads.test(name) ? name : `transformer.${name}`;

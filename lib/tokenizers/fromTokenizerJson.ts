@@ -18,7 +18,8 @@ import {
 import { metaspace } from './pipeline';
 import { graphemeRules } from './tableNormalizers';
 import { Unigram } from './unigram';
-import { type TokenizerParts, idsOf, unsupported } from './xlnetParts';
+import type { TokenizerParts } from './tokenizerParts';
+import { idsOf, unsupported } from './xlnetParts';
 
 /** How much less than the rarest piece an unknown character counts (unigram/model.rs, K_UNK_PENALTY). */
 const unknownPenalty = 10;

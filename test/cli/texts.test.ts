@@ -296,7 +296,7 @@ test.each([
   [['encode', scratch, 'x'], /holds no config.json/],
   [
     ['encode', fixturePath('hf', 'xlnet-plain'), 'x'],
-    /has neither tokenizer.json nor spiece.model.*ERR_TOKENIZER_FILE/,
+    /has no tokenizer; looked for tokenizer.json.*ERR_TOKENIZER_FILE/,
   ],
   [['encode', lm, 'x', '--file', 'y'], /texts: got 1 arguments and --file, expected one of the two/],
   [['encode', lm, '--file', at('none.txt')], /none.txt: cannot be read/],

@@ -82,7 +82,9 @@ describe('encodeTexts', () => {
     const some = ['to be or not', 'x', 'naïve'];
     const found = await collect(encodeTexts(model, bytes, some, { pool }));
     const single = await collect(encodeTexts(model, bytes, some, { pool, batchSize: 1 }));
-    const states = await numbers(noGrad(() => model.forward({ inputIds: [bytes.encode('naïve')] })).lastHiddenState);
+    const states = await numbers(
+      noGrad(() => model.forward({ inputIds: [bytes.encode('naïve').ids] })).lastHiddenState,
+    );
     found.forEach(({ values }, index) => expectClose(values, single[index]!.values));
     const expected = { last: states.slice(-16), first: states.slice(0, 16), none: states, mean: null }[pool];
     if (expected) expectClose(found[2]!.values, expected);
@@ -239,7 +241,7 @@ describe('classifyTexts', () => {
     const some = ['to be or not', 'x', 'naïve'];
     const found = await collect(classifyTexts(model, bytes, some));
     for (const [index, text] of some.entries()) {
-      const logits = await numbers(noGrad(() => model.forward({ inputIds: [bytes.encode(text)] })).logits);
+      const logits = await numbers(noGrad(() => model.forward({ inputIds: [bytes.encode(text).ids] })).logits);
       const first = 1 / (1 + Math.exp(logits[1]! - logits[0]!));
       expectClose(
         found[index]!.scores.map(({ score }) => score),
@@ -278,7 +280,7 @@ describe('attentionWeights', () => {
 
   test('of Transformer-XL have the memory in one column', async () => {
     const model = new TransformerXLModel(byteShape, exact);
-    const inputIds = [bytes.encode('bytes')];
+    const inputIds = [bytes.encode('bytes').ids];
     const { attentions } = noGrad(() => model.forward({ inputIds, outputAttentions: true }));
     const all = await numbers(attentions![0]!);
     const { keys, queries, weights } = await attentionWeights(model, bytes, 'bytes', { layer: 0, head: 1 });
