@@ -80,6 +80,14 @@ export interface XLNetOutput {
   queryAttentions: Tensor[] | null;
 }
 
+export interface XLNetPretrainedOptions extends PretrainedOptions {
+  /**
+   * Fields that shall differ from the checkpoint's config.json, such as dropout or biData. With `labelNames` or `numLabels`, a head of
+   * another size in the checkpoint is left aside.
+   */
+  config?: XLNetOptions;
+}
+
 /** A model that others build on. */
 export abstract class XLNetBase extends PretrainedModel {
   readonly config: XLNetConfig;
@@ -117,13 +125,26 @@ export abstract class XLNetBase extends PretrainedModel {
 
   protected static load<T extends XLNetBase>(
     nameOrPath: string,
-    options: PretrainedOptions,
+    options: XLNetPretrainedOptions,
     make: (config: XLNetConfig) => T,
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    return PretrainedModel.loadFolder(nameOrPath, options, xlnetConfigFromFile, make, prefix, optional);
+    const { config: changes } = options;
+    const readConfig = (file: Record<string, unknown>) => changedConfig(xlnetConfigFromFile(file), changes);
+    const replaced = keepsLabels(changes) ? undefined : optional;
+    return PretrainedModel.loadFolder(nameOrPath, options, readConfig, make, prefix, optional, replaced);
   }
+}
+
+function keepsLabels(changes: XLNetOptions = {}): boolean {
+  return changes.numLabels === undefined && changes.labelNames === undefined;
+}
+
+/** New labels bring their number, a new number of labels no names. */
+function changedConfig(config: XLNetConfig, changes: XLNetOptions | undefined): XLNetConfig {
+  const { numLabels, labelNames, ...rest } = config;
+  return xlnetConfig({ ...rest, ...(keepsLabels(changes) ? { numLabels, labelNames } : {}), ...changes });
 }
 
 /** HF's `_init_weights`. */

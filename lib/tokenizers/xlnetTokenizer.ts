@@ -28,7 +28,7 @@ export interface DecodeOptions {
 }
 
 /** The type id of padding, which is no segment (`_pad_token_type_id` of transformers' XLNet tokenizers). */
-const padTypeId = 3;
+export const padTypeId = 3;
 
 /**
  * XLNet's tokenizer: a SentencePiece unigram vocabulary, `<sep>` and `<cls>` at the end, padding on the left.

@@ -80,7 +80,7 @@ test('lossCurve draws both lines and escapes its title', () => {
     [
       { event: 'step', step: 1, loss: 3, learningRate: 1, gradientNorm: 1, tokensPerSecond: 1 },
       { event: 'step', step: 2, loss: 2, learningRate: 1, gradientNorm: 1, tokensPerSecond: 1 },
-      { event: 'evaluation', step: 2, loss: 2.5, bitsPerCharacter: 3.6 },
+      { event: 'evaluation', step: 2, loss: 2.5 },
     ],
     'a < b',
   );
