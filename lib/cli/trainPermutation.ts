@@ -16,6 +16,7 @@ const dataNames: readonly (keyof PermutationOptions)[] = [
   'maskBeta',
   'maxGram',
   'spanMode',
+  'biData',
 ];
 
 /** `train --model xlnet`: permutation language modelling on a text with a sentence on each line. */
@@ -26,12 +27,13 @@ export async function trainPermutation(source: string, flags: TrainFlags): Promi
     ? { train: text, valid: await readText(flags.valid) }
     : splitSentences(text, 0.05);
   const start = await xlnetStart(flags, () => [train]);
-  const options = xlnetOptions(file.model, flags, start, defined({ biData: flags.biData }));
+  const options: PermutationOptions = { ...file.data, ...sampleOptions(flags) };
   // The end of a short text has room for few streams; with biData there is one in each direction.
   const defaults = { ...xlnetRecipe, evaluation: { batchSize: options.biData === true ? 2 : 1 } };
   const config = trainOptions(defaults, file.train, flags);
   const { seed, memoryLength } = resolveTrainConfig(config);
-  const model = await makeModel({ ...options, memLen: memoryLength }, start.init, { seed, device: flags.device });
+  const modelOptions = xlnetOptions(file.model, flags, start, { memLen: memoryLength });
+  const model = await makeModel(modelOptions, start.init, { seed, device: flags.device });
   try {
     await runTraining(
       {
@@ -39,7 +41,7 @@ export async function trainPermutation(source: string, flags: TrainFlags): Promi
           train,
           ...(valid === null ? {} : { valid }),
           tokenizer: start.tokenizer,
-          options: { ...(file.data as PermutationOptions), ...sampleOptions(flags) },
+          options,
         }),
         config,
         modelFiles: start.tokenizerFiles,
@@ -72,5 +74,6 @@ function sampleOptions(flags: TrainFlags): PermutationOptions {
     maskBeta: flags.beta,
     maxGram: flags.maxSpan,
     spanMode: flags.spanMode as PermutationOptions['spanMode'],
+    biData: flags.biData,
   });
 }

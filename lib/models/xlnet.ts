@@ -59,6 +59,8 @@ export interface XLNetInputs {
   useMems?: boolean;
   /** Rows from the segment's start that enter the memory. Default: config.reuseLen. */
   reuseLen?: number;
+  /** The second half of the batch holds reversed sequences. Default: config.biData. */
+  biData?: boolean;
   /** Default false. */
   outputHiddenStates?: boolean;
   /** Default false. */
@@ -82,7 +84,7 @@ export interface XLNetOutput {
 
 export interface XLNetPretrainedOptions extends PretrainedOptions {
   /**
-   * Fields that shall differ from the checkpoint's config.json, such as dropout or biData. With `labelNames` or `numLabels`, a head of
+   * Fields that shall differ from the checkpoint's config.json, such as dropout. With `labelNames` or `numLabels`, a head of
    * another size in the checkpoint is left aside.
    */
   config?: XLNetOptions;
@@ -249,7 +251,8 @@ export class XLNetModel extends XLNetBase {
 
     let content: Tensor | null = drop(embedded);
     let query = targets && drop(this.queryEmbedding(batch, targets));
-    const positions = this.distances(length, memoryLength, training || !fixed ? drop : null);
+    const backwards = inputs.biData ?? config.biData;
+    const positions = this.distances(length, memoryLength, backwards, training || !fixed ? drop : null);
     const hidden: Tensor[] = [];
     const keyValues: Tensor[] = [];
     const states = { content: [content], query: query ? [query] : [] };
@@ -333,7 +336,8 @@ export class XLNetModel extends XLNetBase {
   }
 
   private visibility(inputs: XLNetInputs, batch: number, length: number): Visibility {
-    const { attnType, sameLength, biData } = this.config;
+    const { attnType, sameLength } = this.config;
+    const biData = inputs.biData ?? this.config.biData;
     const { device } = this.owner;
     requireOneOf('attentionMask', inputs.attentionMask, 'inputMask', inputs.inputMask);
     const shape = [batch, length];
@@ -388,8 +392,13 @@ export class XLNetModel extends XLNetBase {
   }
 
   /** @param drop dropout of one set of codes for all layers; null at inference, where projections are kept */
-  private distances(length: number, memoryLength: number, drop: ((x: Tensor) => Tensor) | null): DistanceCodes {
-    const { dModel, clampLen, attnType, biData } = this.config;
+  private distances(
+    length: number,
+    memoryLength: number,
+    biData: boolean,
+    drop: ((x: Tensor) => Tensor) | null,
+  ): DistanceCodes {
+    const { dModel, clampLen, attnType } = this.config;
     const { dtype, device } = this.owner.weights;
     const keys = memoryLength + length;
     const range = (farthest: number): DistanceRange => {

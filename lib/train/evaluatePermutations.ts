@@ -2,7 +2,7 @@ import { noGrad } from '../autograd';
 import type { XLNetBatch, XLNetSamples } from '../data/xlnetSamples';
 import type { XLNetLMHeadModel } from '../models/xlnetHeads';
 import type { Memory } from '../nn/memory';
-import { type MemoryLengths, permutationForward, targetsOf } from './permutationForward';
+import { permutationForward, type SampleReading, targetsOf } from './permutationForward';
 import type { HeldOut } from './task';
 
 /** A held-out evaluation of the permutation language model, in the orders drawn for it. */
@@ -12,7 +12,7 @@ export interface PermutationEvaluation extends HeldOut {
   targets: number;
 }
 
-export interface PermutationEvaluationOptions extends MemoryLengths {
+export interface PermutationEvaluationOptions extends SampleReading {
   /** Batches to evaluate; 0: all. */
   maxBatches: number;
   signal?: AbortSignal | undefined;
@@ -25,12 +25,12 @@ export interface PermutationEvaluationOptions extends MemoryLengths {
 export async function evaluatePermutations(
   model: XLNetLMHeadModel,
   samples: XLNetSamples,
-  { maxBatches, signal, ...lengths }: PermutationEvaluationOptions,
+  { maxBatches, signal, ...reading }: PermutationEvaluationOptions,
 ): Promise<PermutationEvaluation> {
   const { training: wasTraining, memoryLength: trainedLength } = model;
   const count = maxBatches > 0 ? Math.min(maxBatches, samples.batchesPerEpoch) : samples.batchesPerEpoch;
   model.eval();
-  model.resetMemoryLength(lengths.memoryLength);
+  model.resetMemoryLength(reading.memoryLength);
   let memory: Memory | null = null;
   let sum = 0;
   let targets = 0;
@@ -38,7 +38,7 @@ export async function evaluatePermutations(
     for (let index = 0; index < count; index += 1) {
       signal?.throwIfAborted();
       const batch = samples.at({ epoch: 0, index }) as XLNetBatch;
-      const { loss, mems } = noGrad(() => permutationForward(model, batch, memory, lengths));
+      const { loss, mems } = noGrad(() => permutationForward(model, batch, memory, reading));
       (memory as Memory | null)?.dispose();
       memory = mems;
       sum += (await loss.item()) * targetsOf(batch);

@@ -4,7 +4,9 @@ import type { Memory } from '../nn/memory';
 import { scope } from '../scope';
 import { Tensor } from '../tensor';
 
-export interface MemoryLengths {
+export interface SampleReading {
+  /** The second half of the rows is reversed. */
+  biData: boolean;
   /** Tokens of each sample that enter the memory. */
   reuseLen: number;
   /** Rows of memory. */
@@ -16,7 +18,7 @@ export function permutationForward(
   model: XLNetLMHeadModel,
   batch: XLNetBatch,
   memory: Memory | null,
-  { reuseLen, memoryLength }: MemoryLengths,
+  { biData, reuseLen, memoryLength }: SampleReading,
 ): { loss: Tensor; mems: Memory | null } {
   const { device } = model;
   return scope(() => {
@@ -31,6 +33,7 @@ export function permutationForward(
       mems: memory ?? undefined,
       useMems: memoryLength > 0,
       reuseLen,
+      biData,
     });
     return { loss: loss as Tensor, mems };
   });

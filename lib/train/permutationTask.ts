@@ -12,11 +12,11 @@ import type { TaskFactory } from './task';
 import { piecesOf, requireVocabulary } from './vocabulary';
 
 /**
- * Options of the samples. The others come from the training configuration (batchSize, accumulation, seed, targetLength as seqLen), the
- * model (biData) and the tokenizer (sepId, clsId).
+ * Options of the samples. The others come from the training configuration (batchSize, accumulation, seed, targetLength as seqLen) and
+ * the tokenizer (sepId, clsId).
  */
 export type PermutationOptions = Partial<
-  Pick<XLNetSampleConfig, 'reuseLen' | 'permSize' | 'numPredict' | 'maskAlpha' | 'maskBeta' | 'maxGram' | 'spanMode'>
+  Omit<XLNetSampleConfig, 'batchSize' | 'accumulation' | 'seed' | 'seqLen' | 'sepId' | 'clsId'>
 >;
 
 export interface PermutationData {
@@ -31,8 +31,8 @@ export interface PermutationData {
 
 /**
  * XLNet's pretraining (Yang et al. 2019, section 2): both streams over samples of two segments, a part of the tokens predicted in
- * random factorization orders, the memory of the reused part carried from sample to sample. With `biData` of the model half of
- * each micro-batch reads backwards.
+ * random factorization orders, the memory of the reused part carried from sample to sample. With `biData` half of each micro-batch
+ * reads backwards.
  */
 export function permutationTask(
   model: XLNetLMHeadModel,
@@ -48,9 +48,10 @@ export function permutationTask(
     }
     const reuseLen = options.reuseLen ?? Math.floor(seqLen / 2);
     const { sepTokenId: sepId, clsTokenId: clsId } = tokenizer;
+    const biData = options.biData ?? model.config.biData;
     const shared = {
       ...{ permSize: reuseLen, numPredict: Math.floor(seqLen / 6), ...options },
-      ...{ seqLen, reuseLen, seed, sepId, clsId, biData: model.config.biData },
+      ...{ seqLen, reuseLen, seed, sepId, clsId, biData },
     };
     const starts = startPieces(piecesOf(tokenizer));
     const corpus = corpusOf(train, tokenizer);
@@ -83,13 +84,14 @@ export function permutationTask(
         return {
           microBatches: parts.map((part) => ({
             weight: total === 0 ? 1 / accumulation : targetsOf(part) / total,
-            forward: (memory: Memory | null) => permutationForward(model, part, memory, { reuseLen, memoryLength }),
+            forward: (memory: Memory | null) =>
+              permutationForward(model, part, memory, { biData, reuseLen, memoryLength }),
           })),
           tokens: batch.batch * batch.length,
           next: index + 1,
         };
       },
-      evaluate: held && ((signal) => evaluatePermutations(model, held, { ...evaluation, reuseLen, signal })),
+      evaluate: held && ((signal) => evaluatePermutations(model, held, { ...evaluation, biData, reuseLen, signal })),
     };
   };
 }

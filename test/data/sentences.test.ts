@@ -1,5 +1,5 @@
 import { DataRandom } from '../../lib/data/dataRandom';
-import { TokenStream, sentenceCorpus, splitSegments } from '../../lib/data/sentences';
+import { TokenStream, sentenceCorpus, splitSegments, splitSentences } from '../../lib/data/sentences';
 import { TestRandom } from '../support/random';
 
 const lengthOf = (line: string) => line.split(' ').map(Number);
@@ -40,6 +40,19 @@ test('a reversed stream reads the same row from its end', () => {
     [4, 3, 2, 1],
     [false, false, true],
   ]);
+});
+
+test.each([
+  ['aaaa\nbb\nc\n', 0.4, 'aaaa\nbb\n', 'c\n'],
+  ['aaaa\nbb\nc', 0.2, 'aaaa\nbb\n', 'c'],
+  // The last line reaches back beyond the share: all of it is held out.
+  ['aa\nbbbbbbbb', 0.1, 'aa\n', 'bbbbbbbb'],
+  ['aa\nbb\n', 0, 'aa\nbb\n', null],
+  ['aaaaaaaaaa', 0.3, 'aaaaaaaaaa', null],
+  ['aaaaaaaaaa\n', 0.3, 'aaaaaaaaaa\n', null],
+  ['', 0.3, '', null],
+])('splitSentences of %j at %p', (text, share, train, valid) => {
+  expect(splitSentences(text, share)).toEqual({ train, valid });
 });
 
 describe('splitSegments', () => {
