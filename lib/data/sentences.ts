@@ -27,7 +27,10 @@ export function sentenceCorpus(
     corpus.sentences.fill(sentence, length, length + ids.length);
     length += ids.length;
   };
-  for (const line of text.split('\n')) {
+  const lines = text.split('\n');
+  // A line feed ends a line; nothing after the last is no blank line.
+  if (lines.at(-1) === '') lines.pop();
+  for (const line of lines) {
     const trimmed = line.trim();
     if (trimmed === '') {
       if (eodId !== null) add([eodId]);

@@ -7,8 +7,10 @@ const lengthOf = (line: string) => line.split(' ').map(Number);
 describe('sentenceCorpus', () => {
   test('a line is a sentence; a blank line is an <eod> that belongs to the sentence before', () => {
     const { tokens, sentences } = sentenceCorpus('1 2\n3\r\n  \n\n4 5 6\n', lengthOf, 7);
-    expect([...tokens]).toEqual([1, 2, 3, 7, 7, 4, 5, 6, 7]);
-    expect([...sentences]).toEqual([1, 1, 0, 0, 0, 1, 1, 1, 1]);
+    expect([...tokens]).toEqual([1, 2, 3, 7, 7, 4, 5, 6]);
+    expect([...sentences]).toEqual([1, 1, 0, 0, 0, 1, 1, 1]);
+    expect([...sentenceCorpus('1\n\n', lengthOf, 7).tokens]).toEqual([1, 7]);
+    expect(sentenceCorpus('', lengthOf, 7).tokens).toHaveLength(0);
   });
 
   test('without <eod>, and with lines that give no tokens', () => {

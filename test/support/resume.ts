@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import type { FaultPoint } from '../../lib/checkpoints/trainingCheckpoint';
 import { runCli, startCli } from './cli';
 import { TestRandom } from './random';
 
@@ -11,6 +12,8 @@ export interface ResumeJob {
   /** Writes the data. @returns arguments of `train` but for --out */
   prepare(scratch: string): string[];
   steps: number;
+  /** Moments of a save at which the run is killed. Saving is the same code for every task: one of them tries all. */
+  points: readonly FaultPoint[];
 }
 
 export interface ResumeRuns {
@@ -39,10 +42,8 @@ export function outcome(out: string): Outcome {
   return { log, weights };
 }
 
-const points = ['after_tmp', 'mid_file', 'before_state', 'before_rename', 'after_rename', 'before_latest', 'prune'];
-
 /** Declares the tests that every task passes. */
-export function testResume({ prepare, steps }: ResumeJob): ResumeRuns {
+export function testResume({ prepare, steps, points }: ResumeJob): ResumeRuns {
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'xlformers-resume-'));
   let flags: string[];
   let reference: Outcome;

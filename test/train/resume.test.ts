@@ -7,6 +7,7 @@ import { outcome, testResume } from '../support/resume';
 const steps = 24;
 const { scratch, args, reference, finish } = testResume({
   steps,
+  points: ['after_tmp', 'mid_file', 'before_state', 'before_rename', 'after_rename', 'before_latest', 'prune'],
   prepare(directory) {
     const text = path.join(directory, 'text.txt');
     // Small enough that the run passes the end of the text and begins again.

@@ -23,6 +23,7 @@ const lines = (list: object[]) => list.map((example) => `${JSON.stringify(exampl
 
 const { scratch, args } = testResume({
   steps,
+  points: ['mid_file', 'before_rename', 'prune'],
   prepare(directory) {
     const train = path.join(directory, 'train.jsonl');
     const valid = path.join(directory, 'valid.jsonl');

@@ -9,6 +9,7 @@ const steps = 24;
 const tokenizer = fixturePath('tokenizers', 'xlnet-small');
 const { scratch, args } = testResume({
   steps,
+  points: ['mid_file', 'before_rename', 'prune'],
   prepare(directory) {
     const text = path.join(directory, 'text.txt');
     const valid = path.join(directory, 'valid.txt');
