@@ -42,6 +42,12 @@ export async function trainClassifier(source: string, flags: TrainFlags): Promis
   const { train, valid } = flags.valid
     ? { train: examples, valid: await readLabelledText(flags.valid, data) }
     : splitExamples(examples, data.validFraction, splitSeed);
+  if (valid.length === 0 && data.validFraction > 0) {
+    process.stderr.write(
+      `nothing is held out: ${examples.length} examples have no share of ${data.validFraction} to set apart (equal texts stay together); ` +
+        'give --valid or a larger --valid-fraction\n',
+    );
+  }
   const test = flags.test === undefined ? null : await readLabelledText(flags.test, data);
   const start = await xlnetStart(flags, () => train.flatMap(({ text }) => text.split('\n')));
   const config = classifierConfig(train.length, file.train, flags);

@@ -3,7 +3,7 @@ import { chmodSync, cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, writ
 import os from 'node:os';
 import path from 'node:path';
 import { AutoModel, XLNetForSequenceClassification, XLNetLMHeadModel, XLNetTokenizer } from '../../lib';
-import { runCli } from '../support/cli';
+import { runCli, runHere } from '../support/cli';
 import { fixturePath, readJson } from '../support/fixtures';
 
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'xlformers-train-cli-'));
@@ -23,9 +23,11 @@ const sentences = written(
     40,
   ),
 );
+const review = (index: number) =>
+  ['good,"a fine, old ship"', 'bad,"a poor, old house"', 'mixed,"a street, no more"'][index % 3]!;
 const reviews = written(
   'reviews.csv',
-  `stars,review\n${'good,"a fine, old ship"\nbad,a poor house\nmixed,a street\n'.repeat(20)}`,
+  `stars,review\n${Array.from({ length: 60 }, (_, index) => `${review(index).slice(0, -1)} of ${index}"\n`).join('')}`,
 );
 const columns = ['--text-column', 'review', '--label-column', 'stars'];
 const pretrained = inScratch('xlnet');
@@ -76,7 +78,7 @@ test('--init goes on from a model, with its tokenizer and size', async () => {
   expect(result.stdout).toMatch(/^Done at step 1, best held-out loss/);
   expect(result.stderr).toMatch(/step 1: held-out loss \d+\.\d+, perplexity \d/);
   expect(readJson(out, 'model', 'config.json')).toMatchObject({ d_model: 16, n_layer: 1, dropout: 0.3 });
-  const sized = await runCli(['train', sentences, '--model', 'xlnet', '--out', out, ...init, '--layers', '2']);
+  const sized = await runHere(['train', sentences, '--model', 'xlnet', '--out', out, ...init, '--layers', '2']);
   expect([sized.code, sized.stderr]).toEqual([1, expect.stringContaining('--init: its config.json says the size')]);
 });
 
@@ -141,6 +143,25 @@ test('a classifier from scratch, by a configuration file, with its report as tex
   expect(stderr).toMatch(/step 2: held-out loss [\d.]+, accuracy [\d.]+ %, F1 [\d.]+ %/);
 });
 
+test('where nothing can be held out, the run says so', async () => {
+  const few = written('few.jsonl', '{"text":"a","label":"x"}\n{"text":"b","label":"y"}\n');
+  const args = [
+    'train',
+    few,
+    '--task',
+    'classify',
+    '--tokenizer',
+    tokenizer,
+    '--out',
+    inScratch('few'),
+    '--steps',
+    '1',
+  ];
+  const { code, stdout, stderr } = await runHere([...args, ...tiny]);
+  expect([code, stdout]).toEqual([0, expect.stringMatching(/^Done at step 1\. Model/)]);
+  expect(stderr).toContain('nothing is held out: 2 examples have no share of 0.1');
+});
+
 describe('--train-tokenizer', () => {
   const args = ['train', sentences, '--model', 'xlnet', '--train-tokenizer', '300', '--target-length', '24', ...tiny];
 
@@ -188,7 +209,7 @@ echo "$@" >> ${inScratch('asked.txt')}
 });
 
 test('--help groups the flags and has an example for each job', async () => {
-  const { stdout } = await runCli(['train', '--help']);
+  const { stdout } = await runHere(['train', '--help']);
   for (const heading of [
     'What to train:',
     'Transformer-XL:',
@@ -337,7 +358,7 @@ test.each<[string, string[], number, RegExp]>([
     /training text: got \d+ tokens, expected at least 1024 for 8 streams of samples of 128/,
   ],
   [
-    'no text',
+    'no held-out text',
     ['train', written('latin.txt', ''), ...job.xlnet.slice(2), '--valid', '/no/such'],
     1,
     /\/no\/such: cannot be read/,
@@ -367,6 +388,6 @@ test.each<[string, string[], number, RegExp]>([
     /data\.textColumn: got 3, expected the name of a column/,
   ],
 ])('%s fails and says why', async (_, args, code, message) => {
-  const result = await runCli(args);
+  const result = await runHere(args);
   expect([result.code, result.stderr]).toEqual([code, expect.stringMatching(message)]);
 });

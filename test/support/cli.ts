@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
+import { main } from '../../lib/cli/main';
 
 export const repository = path.join(__dirname, '..', '..');
 
@@ -30,6 +31,26 @@ export function startCli(
     child.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
   });
   return { child, done };
+}
+
+/** Runs the command line in this process: quicker, for what fails before it computes. */
+export async function runHere(args: readonly string[]): Promise<Pick<CliResult, 'code' | 'stdout' | 'stderr'>> {
+  const said = { stdout: '', stderr: '' };
+  const spies = (['stdout', 'stderr'] as const).map((name) =>
+    jest.spyOn(process[name], 'write').mockImplementation((chunk) => {
+      said[name] += String(chunk);
+      return true;
+    }),
+  );
+  const before = process.exitCode;
+  process.exitCode = 0;
+  try {
+    await main(['node', 'xlformers', ...args]);
+    return { code: Number(process.exitCode), ...said };
+  } finally {
+    process.exitCode = before;
+    for (const spy of spies) spy.mockRestore();
+  }
 }
 
 export function runCli(args: readonly string[], env: Record<string, string> = {}, limits?: string): Promise<CliResult> {
