@@ -18,7 +18,12 @@ export interface PreparedTraining<Result extends HeldOut> {
   /** An evaluation in a line: "loss 1.2345, perplexity 3.44". */
   describe: (evaluation: Result) => string;
   /** What is done with the finished model: lines to print, and fields of the JSON. */
-  conclude?: (result: TrainingResult<Result>, signal: AbortSignal) => Promise<{ lines: string[]; json: object }>;
+  conclude?: (result: TrainingResult<Result>, signal: AbortSignal) => Promise<Conclusion>;
+}
+
+interface Conclusion {
+  lines: string[];
+  json: object;
 }
 
 /** Trains with a progress bar, saves on signals, reports. Sets the exit code. */
@@ -43,13 +48,14 @@ export async function runTraining<Result extends HeldOut>(
       onSkipped: (directory, reason) => process.stderr.write(`passed over ${directory}: ${reason}\n`),
     });
     bar.end();
-    if (result.outcome === 'interrupted') {
+    const conclusion = result.outcome === 'interrupted' ? null : await concluded(prepared, result, controller.signal);
+    if (conclusion === null) {
       process.exitCode = exitCodes.interrupted;
       const line = `Interrupted and saved at step ${result.step}. Continue with the same command and --resume.`;
-      process.stdout.write(`${json ? JSON.stringify({ ...result, directory: out }) : line}\n`);
+      const interrupted = { ...result, outcome: 'interrupted', directory: out };
+      process.stdout.write(`${json ? JSON.stringify(interrupted) : line}\n`);
       return;
     }
-    const conclusion = (await prepared.conclude?.(result, controller.signal)) ?? { lines: [], json: {} };
     const best =
       result.bestLoss === null ? '' : `, best held-out loss ${result.bestLoss.toFixed(4)} at step ${result.bestStep}`;
     const lines = [
@@ -61,5 +67,19 @@ export async function runTraining<Result extends HeldOut>(
     );
   } finally {
     release();
+  }
+}
+
+/** Null when a signal came in between: a resumed run finds its training done, and concludes. */
+async function concluded<Result extends HeldOut>(
+  { conclude }: PreparedTraining<Result>,
+  result: TrainingResult<Result>,
+  signal: AbortSignal,
+): Promise<Conclusion | null> {
+  try {
+    return (await conclude?.(result, signal)) ?? { lines: [], json: {} };
+  } catch (error) {
+    if (signal.aborted) return null;
+    throw error;
   }
 }

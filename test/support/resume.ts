@@ -1,10 +1,10 @@
 /** A run that is killed, at any moment, and resumed gives the losses and weights of one that was not, bit for bit. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { FaultPoint } from '../../lib/checkpoints/trainingCheckpoint';
-import { runCli, startCli } from './cli';
+import { runCli, runHere, startCli } from './cli';
 import { TestRandom } from './random';
 
 /** A training run to kill. */
@@ -23,6 +23,12 @@ export interface ResumeRuns {
   reference(): Outcome;
   /** Resumes a run and compares it with the reference. */
   finish(out: string): Promise<void>;
+  /**
+   * Resumes the finished reference with other arguments, which must be refused.
+   * @param replaced arguments by what stands in their place
+   * @returns the message
+   */
+  refused(more: string[], replaced?: Record<string, string>): Promise<string>;
 }
 
 export interface Outcome {
@@ -40,6 +46,20 @@ export function outcome(out: string): Outcome {
     .update(readFileSync(path.join(out, 'model', 'model.safetensors')))
     .digest('hex');
   return { log, weights };
+}
+
+/** A copy of a tokenizer's folder with another vocabulary. */
+export function changedTokenizer(
+  folder: string,
+  copy: string,
+  change: (vocabulary: [string, number][]) => void,
+): string {
+  cpSync(folder, copy, { recursive: true });
+  const file = path.join(copy, 'tokenizer.json');
+  const json = JSON.parse(readFileSync(file, 'utf8')) as { model: { vocab: [string, number][] } };
+  change(json.model.vocab);
+  writeFileSync(file, JSON.stringify(json));
+  return copy;
 }
 
 /** Declares the tests that every task passes. */
@@ -106,5 +126,12 @@ export function testResume({ prepare, steps, points }: ResumeJob): ResumeRuns {
     await finish(out);
   });
 
-  return { scratch, args, reference: () => reference, finish };
+  async function refused(more: string[], replaced: Record<string, string> = {}): Promise<string> {
+    const given = args(path.join(scratch, 'reference'), ['--resume', ...more]);
+    const { code, stderr } = await runHere(given.map((argument) => replaced[argument] ?? argument));
+    expect([code, stderr]).toEqual([1, expect.stringContaining('ERR_CHECKPOINT_MISMATCH')]);
+    return stderr;
+  }
+
+  return { scratch, args, reference: () => reference, finish, refused };
 }
