@@ -37,9 +37,7 @@ export async function runTraining<Result extends HeldOut>(
   const bar = new ProgressBar(process.stderr, 'training');
   try {
     const result = await trainInDirectory({
-      ...{ task, config, directory: out, signal: controller.signal },
-      ...(resume === undefined ? {} : { resume }),
-      ...(modelFiles && { modelFiles }),
+      ...{ task, config, modelFiles, directory: out, resume, signal: controller.signal },
       onStep: trainingProgress(bar, lossFigure),
       onEvaluation: (evaluation, step) => {
         bar.end();

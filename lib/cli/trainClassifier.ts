@@ -65,7 +65,7 @@ export async function trainClassifier(source: string, flags: TrainFlags): Promis
   try {
     await runTraining(
       {
-        task: classificationTask(model, { train, ...(valid.length > 0 && { valid }), tokenizer }),
+        task: classificationTask(model, { train, valid: valid.length > 0 ? valid : undefined, tokenizer }),
         config,
         modelFiles: start.tokenizerFiles,
         describe: describeEvaluation,

@@ -39,7 +39,7 @@ export async function trainPermutation(source: string, flags: TrainFlags): Promi
       {
         task: permutationTask(model, {
           train,
-          ...(valid === null ? {} : { valid }),
+          valid: valid ?? undefined,
           tokenizer: start.tokenizer,
           options,
         }),
