@@ -336,15 +336,15 @@ export class XLNetModel extends XLNetBase {
   }
 
   private visibility(inputs: XLNetInputs, batch: number, length: number): Visibility {
-    const { attnType, sameLength } = this.config;
-    const biData = inputs.biData ?? this.config.biData;
+    const { attnType, sameLength, biData } = this.config;
     const { device } = this.owner;
     requireOneOf('attentionMask', inputs.attentionMask, 'inputMask', inputs.inputMask);
+    const backwards = inputs.biData ?? biData;
     const shape = [batch, length];
     const padding = inputs.attentionMask ?? inputs.inputMask;
     const integers = (name: 'queryRanks' | 'keyRanks' | 'tokenTypeIds') =>
       inputs[name] === undefined ? null : integerTensor(name, inputs[name], shape, device);
-    if (biData && batch % 2 !== 0) {
+    if (backwards && batch % 2 !== 0) {
       throw new XlformersError('ERR_ARG_SHAPE', `inputIds: got ${batch} rows, expected an even number with biData`);
     }
     return {
@@ -362,7 +362,7 @@ export class XLNetModel extends XLNetBase {
           )
         : null,
       segments: integers('tokenTypeIds'),
-      reversedFrom: biData ? batch / 2 : batch,
+      reversedFrom: backwards ? batch / 2 : batch,
     };
   }
 

@@ -3,7 +3,7 @@ import { chmodSync, cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, writ
 import os from 'node:os';
 import path from 'node:path';
 import { AutoModel, XLNetForSequenceClassification, XLNetLMHeadModel, XLNetTokenizer } from '../../lib';
-import { runCli, runHere } from '../support/cli';
+import { runCli, runMain } from '../support/cli';
 import { fixturePath, readJson } from '../support/fixtures';
 
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'xlformers-train-cli-'));
@@ -78,7 +78,7 @@ test('--init goes on from a model, with its tokenizer and size', async () => {
   expect(result.stdout).toMatch(/^Done at step 1, best held-out loss/);
   expect(result.stderr).toMatch(/step 1: held-out loss \d+\.\d+, perplexity \d/);
   expect(readJson(out, 'model', 'config.json')).toMatchObject({ d_model: 16, n_layer: 1, dropout: 0.3 });
-  const sized = await runHere(['train', sentences, '--model', 'xlnet', '--out', out, ...init, '--layers', '2']);
+  const sized = await runMain(['train', sentences, '--model', 'xlnet', '--out', out, ...init, '--layers', '2']);
   expect([sized.code, sized.stderr]).toEqual([1, expect.stringContaining('--init: its config.json says the size')]);
 });
 
@@ -157,7 +157,7 @@ test('where nothing can be held out, the run says so', async () => {
     '--steps',
     '1',
   ];
-  const { code, stdout, stderr } = await runHere([...args, ...tiny]);
+  const { code, stdout, stderr } = await runMain([...args, ...tiny]);
   expect([code, stdout]).toEqual([0, expect.stringMatching(/^Done at step 1\. Model/)]);
   expect(stderr).toContain('nothing is held out: 2 examples have no share of 0.1');
 });
@@ -209,7 +209,7 @@ echo "$@" >> ${inScratch('asked.txt')}
 });
 
 test('--help groups the flags and has an example for each job', async () => {
-  const { stdout } = await runHere(['train', '--help']);
+  const { stdout } = await runMain(['train', '--help']);
   for (const heading of [
     'What to train:',
     'Transformer-XL:',
@@ -388,6 +388,6 @@ test.each<[string, string[], number, RegExp]>([
     /data\.textColumn: got 3, expected the name of a column/,
   ],
 ])('%s fails and says why', async (_, args, code, message) => {
-  const result = await runHere(args);
+  const result = await runMain(args);
   expect([result.code, result.stderr]).toEqual([code, expect.stringMatching(message)]);
 });

@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, wri
 import os from 'node:os';
 import path from 'node:path';
 import type { FaultPoint } from '../../lib/checkpoints/trainingCheckpoint';
-import { runCli, runHere, startCli } from './cli';
+import { runCli, runMain, startCli } from './cli';
 import { TestRandom } from './random';
 
 /** A training run to kill. */
@@ -128,7 +128,7 @@ export function testResume({ prepare, steps, points }: ResumeJob): ResumeRuns {
 
   async function refused(more: string[], replaced: Record<string, string> = {}): Promise<string> {
     const given = args(path.join(scratch, 'reference'), ['--resume', ...more]);
-    const { code, stderr } = await runHere(given.map((argument) => replaced[argument] ?? argument));
+    const { code, stderr } = await runMain(given.map((argument) => replaced[argument] ?? argument));
     expect([code, stderr]).toEqual([1, expect.stringContaining('ERR_CHECKPOINT_MISMATCH')]);
     return stderr;
   }
