@@ -22,7 +22,7 @@ export {
   type SequenceClassificationOutput,
 } from './models/transformerXLHeads';
 export type { TransformerXLConfig, TransformerXLOptions } from './models/transformerXLConfig';
-export { XLNetModel, type XLNetInputs, type XLNetOutput } from './models/xlnet';
+export { XLNetModel, type XLNetInputs, type XLNetOutput, type XLNetPretrainedOptions } from './models/xlnet';
 export {
   XLNetForMultipleChoice,
   XLNetForSequenceClassification,
@@ -49,6 +49,13 @@ export type { DecodingOptions, DecodingSession, GenerativeModel } from './models
 export type { LanguageModel } from './models/languageModel';
 
 export { splitCorpus, readBytes, type Corpus } from './data/corpus';
+export {
+  labelNames,
+  type LabelledColumns,
+  type LabelledText,
+  readLabelledText,
+  splitExamples,
+} from './data/labelledText';
 export { OrderedBatches, type Batch } from './data/orderedBatches';
 export { factorizationOrder, type FactorizationOrder } from './data/permutationOrder';
 export { AutoTokenizer } from './tokenizers/autoTokenizer';
@@ -89,15 +96,24 @@ export {
   type GeneratedToken,
 } from './inference/generate';
 export { evaluate, type EvaluateOptions, type Evaluation } from './train/evaluate';
-export { classificationTask, type ClassificationData, type ClassificationEvaluation } from './train/classificationTask';
-export { languageModelTask, type LanguageModelData } from './train/languageModelTask';
+export { classificationTask, type ClassificationData } from './train/classificationTask';
 export {
-  permutationTask,
-  type PermutationData,
-  type PermutationEvaluation,
-  type PermutationOptions,
-} from './train/permutationTask';
-export type { HeldOut, MicroBatch, TaskFactory, TrainableModel, TrainingBatch, TrainingTask } from './train/task';
+  type ClassificationEvaluation,
+  type ClassificationEvaluationOptions,
+  evaluateClassifier,
+} from './train/evaluateClassifier';
+export type { PermutationEvaluation } from './train/evaluatePermutations';
+export { languageModelTask, type LanguageModelData } from './train/languageModelTask';
+export { permutationTask, type PermutationData, type PermutationOptions } from './train/permutationTask';
+export type {
+  HeldOut,
+  LossUnit,
+  MicroBatch,
+  TaskFactory,
+  TrainableModel,
+  TrainingBatch,
+  TrainingTask,
+} from './train/task';
 export { Trainer, type StepReport } from './train/trainer';
 export { trainInDirectory, type TrainingResult, type TrainingRunOptions } from './train/trainingRun';
 export type { TrainConfig, TrainOptions } from './train/trainConfig';

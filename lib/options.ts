@@ -42,14 +42,7 @@ export function applyRules<T extends object>(path: string, rules: Rules<T>, give
     throw new XlformersError('ERR_CONFIG', `${path}: got ${describe(given)}, expected an object`);
   }
   const names = Object.keys(rules);
-  for (const name of Object.keys(given)) {
-    if (names.includes(name)) continue;
-    const close = nearest(name, names);
-    throw new XlformersError(
-      'ERR_CONFIG',
-      `${path}.${name}: unknown option${close ? `; did you mean '${close}'?` : `; known are ${names.join(', ')}`}`,
-    );
-  }
+  requireKnown(path, given, names);
   const result: Record<string, unknown> = {};
   for (const name of names) {
     const { fallback, accepts, expected } = rules[name as keyof T];
@@ -60,6 +53,18 @@ export function applyRules<T extends object>(path: string, rules: Rules<T>, give
     result[name] = value;
   }
   return result as T;
+}
+
+/** @throws XlformersError ERR_CONFIG for an option of another name, with a suggestion */
+export function requireKnown(path: string, given: object, names: readonly string[]): void {
+  for (const name of Object.keys(given)) {
+    if (names.includes(name)) continue;
+    const close = nearest(name, names);
+    throw new XlformersError(
+      'ERR_CONFIG',
+      `${path}.${name}: unknown option${close ? `; did you mean '${close}'?` : `; known are ${names.join(', ')}`}`,
+    );
+  }
 }
 
 /** The candidate within two edits of a misspelt name, if any. */

@@ -15,7 +15,7 @@ import {
 import { exitCodes } from '../lib/cli/common';
 import { abortOnSignals } from '../lib/cli/signals';
 import { ProgressBar } from '../lib/cli/progressBar';
-import { trainingProgress } from '../lib/cli/trainingProgress';
+import { bitsPerCharacter, trainingProgress } from '../lib/cli/trainingProgress';
 import { splitCorpus } from '../lib/data/corpus';
 import { conditionalBitsPerByte } from './compressors';
 import { mobyDick } from './dataset';
@@ -74,7 +74,7 @@ async function main(): Promise<void> {
       evaluation: { interval: Math.ceil(steps / 4), targetLength: 128, memoryLength: evaluationMemory, batchSize: 4 },
       checkpoint: { interval: Math.ceil(steps / 4) },
     },
-    onStep: trainingProgress(bar),
+    onStep: trainingProgress(bar, bitsPerCharacter),
     onEvaluation: ({ bitsPerCharacter }, step) => {
       bar.end();
       console.log(`step ${step}: ${bitsPerCharacter.toFixed(3)} bits per character on text not trained on`);

@@ -109,13 +109,28 @@ export async function loadTrainingCheckpoint(
   for (const step of (await listSteps(directory)).sort((a, b) => b - a)) {
     const folder = path.join(directory, folderName(step));
     try {
-      const state = await verify(folder, step);
-      return { step, directory: folder, state, open: (file) => openSafetensors(path.join(folder, file)) };
+      return loaded(folder, step, await verify(folder, step));
     } catch (error) {
       onSkipped?.(folder, (error as Error).message);
     }
   }
   return null;
+}
+
+/** The checkpoint of a step. @throws XlformersError ERR_FILE_READ when it is damaged or not there */
+export async function openTrainingCheckpoint(directory: string, step: number): Promise<LoadedCheckpoint> {
+  const folder = path.join(directory, folderName(step));
+  try {
+    return loaded(folder, step, await verify(folder, step));
+  } catch (error) {
+    throw new XlformersError('ERR_FILE_READ', `${folder}: cannot be used: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
+
+function loaded(directory: string, step: number, state: Record<string, unknown>): LoadedCheckpoint {
+  return { step, directory, state, open: (file) => openSafetensors(path.join(directory, file)) };
 }
 
 function folderName(step: number): string {

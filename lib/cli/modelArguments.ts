@@ -72,7 +72,7 @@ export async function localModel(
 export async function downloaded(
   name: string,
   { revision, offline, cacheDir }: HubFlags,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<string> {
   const bar = new ProgressBar(process.stderr, 'downloading');
   try {
@@ -81,7 +81,7 @@ export async function downloaded(
       ...(offline ? { localFilesOnly: true } : {}),
       ...(cacheDir === undefined ? {} : { cacheDir }),
       onProgress: downloadProgress(bar),
-      signal,
+      ...(signal === undefined ? {} : { signal }),
     });
   } finally {
     bar.end();

@@ -24,6 +24,7 @@ export async function readModelConfig(directory: string): Promise<Record<string,
  * Fills the parameters from the folder's weights, safetensors or PyTorch's files. Names may lack or have the prefix `transformer.` (a checkpoint of the bare model,
  * or of one with a head).
  * @param optional names that may be missing (the head of a freshly made classifier)
+ * @param replaced names whose weights keep their initial values where the checkpoint has another shape (a head for other labels)
  * @throws XlformersError ERR_CHECKPOINT_MISMATCH listing missing, unexpected and mis-shaped tensors by name
  */
 export async function loadWeights(
@@ -31,6 +32,7 @@ export async function loadWeights(
   parameters: Parameters,
   ownPrefix: string,
   optional: (name: string) => boolean = () => false,
+  replaced: (name: string) => boolean = () => false,
 ): Promise<void> {
   const file = await openWeights(directory);
   try {
@@ -44,6 +46,7 @@ export async function loadWeights(
     };
     const missing = new Set(parameters.map.keys());
     const problems: string[] = [];
+    const passedOver = new Set<string>();
     for (const name of stored.keys()) {
       const parameter = parameters.find(rename(name));
       const { shape } = file.tensors.get(name) as { shape: readonly number[] };
@@ -53,6 +56,11 @@ export async function loadWeights(
         continue;
       }
       if (shape.join() !== parameter.shape.join()) {
+        if (replaced(parameter.name)) {
+          missing.delete(parameter.name);
+          passedOver.add(name);
+          continue;
+        }
         problems.push(`shape of ${name}: [${shape.join(', ')}], expected [${parameter.shape.join(', ')}]`);
         continue;
       }
@@ -65,7 +73,7 @@ export async function loadWeights(
     for (const name of stored.keys()) {
       const parameter = parameters.find(rename(name));
       const entry = file.tensors.get(name);
-      if (!parameter || !entry) continue;
+      if (!parameter || !entry || passedOver.has(name)) continue;
       const values = toFloat32(await file.read(name), entry.dtype);
       parameter.overwrite(parameter.dtype === 'float64' ? Float64Array.from(values) : values);
     }

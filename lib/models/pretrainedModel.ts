@@ -90,11 +90,12 @@ export abstract class PretrainedModel implements TensorContainer {
     make: (config: Config) => Model,
     prefix: string,
     optional?: (name: string) => boolean,
+    replaced?: (name: string) => boolean,
   ): Promise<Model> {
     const directory = await resolveModel(nameOrPath, options);
     const model = make(readConfig(await readModelConfig(directory)));
     try {
-      await loadWeights(directory, model.weights, prefix, optional);
+      await loadWeights(directory, model.weights, prefix, optional, replaced);
     } catch (error) {
       model.dispose();
       throw error;

@@ -59,6 +59,8 @@ export interface XLNetInputs {
   useMems?: boolean;
   /** Rows from the segment's start that enter the memory. Default: config.reuseLen. */
   reuseLen?: number;
+  /** The second half of the batch holds reversed sequences. Default: config.biData. */
+  biData?: boolean;
   /** Default false. */
   outputHiddenStates?: boolean;
   /** Default false. */
@@ -78,6 +80,14 @@ export interface XLNetOutput {
   attentions: Tensor[] | null;
   /** Of the query stream, [batch, heads, P, key], or [batch, heads, L, key] for a target mapping. */
   queryAttentions: Tensor[] | null;
+}
+
+export interface XLNetPretrainedOptions extends PretrainedOptions {
+  /**
+   * Fields that shall differ from the checkpoint's config.json, such as dropout. With `labelNames` or `numLabels`, a head of
+   * another size in the checkpoint is left aside.
+   */
+  config?: XLNetOptions;
 }
 
 /** A model that others build on. */
@@ -117,13 +127,26 @@ export abstract class XLNetBase extends PretrainedModel {
 
   protected static load<T extends XLNetBase>(
     nameOrPath: string,
-    options: PretrainedOptions,
+    options: XLNetPretrainedOptions,
     make: (config: XLNetConfig) => T,
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    return PretrainedModel.loadFolder(nameOrPath, options, xlnetConfigFromFile, make, prefix, optional);
+    const { config: changes } = options;
+    const readConfig = (file: Record<string, unknown>) => changedConfig(xlnetConfigFromFile(file), changes);
+    const replaced = keepsLabels(changes) ? undefined : optional;
+    return PretrainedModel.loadFolder(nameOrPath, options, readConfig, make, prefix, optional, replaced);
   }
+}
+
+function keepsLabels(changes: XLNetOptions = {}): boolean {
+  return changes.numLabels === undefined && changes.labelNames === undefined;
+}
+
+/** New labels bring their number, a new number of labels no names. */
+function changedConfig(config: XLNetConfig, changes: XLNetOptions | undefined): XLNetConfig {
+  const { numLabels, labelNames, ...rest } = config;
+  return xlnetConfig({ ...rest, ...(keepsLabels(changes) ? { numLabels, labelNames } : {}), ...changes });
 }
 
 /** HF's `_init_weights`. */
@@ -228,7 +251,8 @@ export class XLNetModel extends XLNetBase {
 
     let content: Tensor | null = drop(embedded);
     let query = targets && drop(this.queryEmbedding(batch, targets));
-    const positions = this.distances(length, memoryLength, training || !fixed ? drop : null);
+    const backwards = inputs.biData ?? config.biData;
+    const positions = this.distances(length, memoryLength, backwards, training || !fixed ? drop : null);
     const hidden: Tensor[] = [];
     const keyValues: Tensor[] = [];
     const states = { content: [content], query: query ? [query] : [] };
@@ -317,11 +341,12 @@ export class XLNetModel extends XLNetBase {
     const { attnType, sameLength, biData } = this.config;
     const { device } = this.owner;
     requireOneOf('attentionMask', inputs.attentionMask, 'inputMask', inputs.inputMask);
+    const backwards = inputs.biData ?? biData;
     const shape = [batch, length];
     const padding = inputs.attentionMask ?? inputs.inputMask;
     const integers = (name: 'queryRanks' | 'keyRanks' | 'tokenTypeIds') =>
       inputs[name] === undefined ? null : integerTensor(name, inputs[name], shape, device);
-    if (biData && batch % 2 !== 0) {
+    if (backwards && batch % 2 !== 0) {
       throw new XlformersError('ERR_ARG_SHAPE', `inputIds: got ${batch} rows, expected an even number with biData`);
     }
     return {
@@ -340,7 +365,7 @@ export class XLNetModel extends XLNetBase {
         : null,
       segments: integers('tokenTypeIds'),
       memoryStarts: memory?.startsTensor() ?? null,
-      reversedFrom: biData ? batch / 2 : batch,
+      reversedFrom: backwards ? batch / 2 : batch,
     };
   }
 
@@ -370,8 +395,13 @@ export class XLNetModel extends XLNetBase {
   }
 
   /** @param drop dropout of one set of codes for all layers; null at inference, where projections are kept */
-  private distances(length: number, memoryLength: number, drop: ((x: Tensor) => Tensor) | null): DistanceCodes {
-    const { dModel, clampLen, attnType, biData } = this.config;
+  private distances(
+    length: number,
+    memoryLength: number,
+    biData: boolean,
+    drop: ((x: Tensor) => Tensor) | null,
+  ): DistanceCodes {
+    const { dModel, clampLen, attnType } = this.config;
     const { dtype, device } = this.owner.weights;
     const keys = memoryLength + length;
     const range = (farthest: number): DistanceRange => {

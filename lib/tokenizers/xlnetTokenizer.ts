@@ -11,7 +11,7 @@ import type { TokenizerParts } from './tokenizerParts';
 import { type TrainOptions, trainSentencePiece } from './trainSentencePiece';
 
 /** The type id of padding, which is no segment (`_pad_token_type_id` of transformers' XLNet tokenizers). */
-const padTypeId = 3;
+export const padTypeId = 3;
 
 /**
  * XLNet's tokenizer: a SentencePiece unigram vocabulary, `<sep>` and `<cls>` at the end, padding on the left.
