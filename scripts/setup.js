@@ -130,8 +130,10 @@ function main() {
     fs.mkdirSync(path.dirname(stampFile), { recursive: true });
     fs.writeFileSync(stampFile, JSON.stringify(done));
   };
+  // npm would empty the folder that a link leads to: whoever made the link looks after it.
+  const linked = fs.lstatSync(path.join(root, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
   const needs = {
-    dependencies: !same('dependencies') || !fs.existsSync(path.join(root, 'node_modules', 'cmake-js')),
+    dependencies: !linked && (!same('dependencies') || !fs.existsSync(path.join(root, 'node_modules', 'cmake-js'))),
     native: !same('native') || !fs.existsSync(addon),
     typescript: !same('typescript') || !fs.existsSync(compiled),
   };

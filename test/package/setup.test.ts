@@ -7,7 +7,9 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import os from 'node:os';
@@ -192,4 +194,18 @@ test('a step that fails is named, and is repeated the next time', () => {
   expect(setUp(root, mended).status).toBe(0);
   expect(mended.lines()).toEqual(['npm ci --no-audit --no-fund']);
   expect(tools.lines()).toHaveLength(3);
+});
+
+test('node_modules that is a link is left alone: npm would empty what it leads to', () => {
+  const tools = Tools.complete();
+  const root = makeCheckout(tools);
+  setUp(root, tools);
+  const elsewhere = path.join(root, 'elsewhere');
+  renameSync(path.join(root, 'node_modules'), elsewhere);
+  symlinkSync(elsewhere, path.join(root, 'node_modules'));
+  write(path.join(root, 'package-lock.json'), '2');
+  expect(setUp(root, tools)).toEqual({ status: 0, stdout: '', stderr: '' });
+  rmSync(path.join(root, 'build'), { recursive: true });
+  expect(setUp(root, tools).status).toBe(0);
+  expect(tools.lines().filter((line) => line.startsWith('npm'))).toHaveLength(1);
 });
