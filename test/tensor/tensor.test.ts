@@ -91,7 +91,7 @@ describe('from', () => {
     ['a proxy of a typed array', new Proxy(new Float32Array(2), {}), 'ERR_ARG_DATA'],
     ['an heir of a typed array', Object.create(new Float32Array(2)), 'ERR_ARG_DATA'],
     ['a tensor', tensor([1], [1]), 'ERR_ARG_DATA'],
-    ['a hole', [1, , 3], 'ERR_ARG_DATA'], // eslint-disable-line no-sparse-arrays
+    ['a hole', [1, , 3], 'ERR_ARG_DATA'],
     ['text among numbers', [1, '2'], 'ERR_ARG_DATA'],
     ['rows of unequal length', [[1, 2], [3]], 'ERR_ARG_SHAPE'],
     ['rows of unequal depth', [[1, 2], 3], 'ERR_ARG_SHAPE'],
