@@ -49,7 +49,7 @@ export class Tensor {
   readonly shape: readonly number[];
   /** Number of elements. */
   readonly size: number;
-  /** The gradient that `backward()` left here, for leaves with `requiresGrad`. */
+  /** The gradient that `backward()` left here, for leaves with `requiresGrad`: a tensor of its own, disposed on its own. */
   grad: Tensor | null = null;
   /** @internal The operator that made it, while gradients may flow. */
   node: TapeNode | null = null;
