@@ -5,7 +5,8 @@ export type { DType, FloatDType, TypedArray } from './dtype';
 export { XlformersError } from './errors';
 export { Generator, type GeneratorState } from './random';
 export { keep, scope, type TensorContainer } from './scope';
-export { Parameter, Tensor, type NestedArray, type TensorData, type TensorOptions } from './tensor';
+export { Parameter, Tensor, type TensorOptions } from './tensor';
+export type { NestedArray, TensorData } from './tensorData';
 
 export * from './ops';
 

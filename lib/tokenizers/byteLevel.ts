@@ -41,7 +41,8 @@ export class ByteLevelTokenizer extends Tokenizer {
 
   /** A decoder for ids that arrive one by one: it holds back the bytes of an unfinished character. */
   stream(): { push(id: number): string; end(): string } {
-    const decoder = new TextDecoder('utf-8');
+    // As `decode`: a byte-order mark is text too.
+    const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
     return {
       push: (id) => decoder.decode(Uint8Array.of(id), { stream: true }),
       end: () => decoder.decode(),

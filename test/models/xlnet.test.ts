@@ -25,7 +25,8 @@ const config: XLNetOptions = {
   dropout: 0.1,
 };
 const random = new TestRandom(77);
-const double = { ...cpu, dtype: 'float64', seed: 3 } as const;
+const float64 = { ...cpu, dtype: 'float64' } as const;
+const double = { ...float64, seed: 3 } as const;
 const rowsOf = (rows: number, length: number) =>
   Array.from({ length: rows }, () => [...random.integers(length, 0, 49)]);
 
@@ -229,8 +230,8 @@ describe('XLNetModel', () => {
     [{ inputIds: [[1, 2]], targetMapping: [[[1, 0]]], targetPositions: [[0]] }, /targetMapping, targetPositions/],
     [{ inputIds: [[1, 2]], tokenTypeIds: [[0, 0, 0]] }, /tokenTypeIds: got shape/],
     [{ inputIds: [[1, 2]], mems: 5 as never }, /mems: got 5/],
-    [{ inputIds: [[1, 2]], mems: [Tensor.zeros([3, 1, 24], double)] }, /mems: got 1 layers, expected 2/],
-    [{ inputIds: [[1, 2]], headMask: Tensor.zeros([4], double) }, /headMask: got shape/],
+    [{ inputIds: [[1, 2]], mems: [Tensor.zeros([3, 1, 24], float64)] }, /mems: got 1 layers, expected 2/],
+    [{ inputIds: [[1, 2]], headMask: Tensor.zeros([4], float64) }, /headMask: got shape/],
     [{ inputIds: [[1, 2]], reuseLen: -1 }, /reuseLen: got -1/],
   ])('refuses %j', (inputs, message) => {
     expect(() => model.forward(inputs)).toThrow(message);
