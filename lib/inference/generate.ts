@@ -1,9 +1,11 @@
 import { noGrad } from '../autograd';
+import { requireTokenIds } from '../data/tokenIds';
 import { XlformersError } from '../errors';
 import type { Memory } from '../nn/memory';
 import { type SampleOptions, checkSampleOptions, sample } from '../ops/sample';
 import { requireInteger } from '../ops/checks';
 import { reshape, slice } from '../ops/shape';
+import { requireKnownOptions } from '../options';
 import { Generator } from '../random';
 import { scope } from '../scope';
 import { Tensor } from '../tensor';
@@ -21,6 +23,17 @@ export interface GenerateOptions extends Omit<SampleOptions, 'generator'> {
   signal?: AbortSignal;
 }
 
+const optionNames = Object.keys({
+  maxTokens: true,
+  seed: true,
+  stopId: true,
+  segmentLength: true,
+  signal: true,
+  temperature: true,
+  topK: true,
+  topP: true,
+} satisfies Record<keyof GenerateOptions, true>);
+
 /** One drawn token. */
 export interface GeneratedToken {
   id: number;
@@ -31,13 +44,14 @@ export interface GeneratedToken {
 /**
  * Continues a prompt, token by token. The memory is carried: each step feeds one token, and everything before it is memory.
  * @param prompt ids, at least one
- * @throws XlformersError ERR_ARG_RANGE; the signal's reason when aborted
+ * @throws XlformersError ERR_ARG_RANGE, ERR_TOKEN_ID naming index and value, ERR_CONFIG for a misspelt option; the signal's reason when aborted
  */
 export async function* generate(
   model: LanguageModel,
   prompt: ArrayLike<number>,
   options: GenerateOptions,
 ): AsyncGenerator<GeneratedToken> {
+  requireKnownOptions('generate', optionNames, options);
   const { maxTokens, seed = 1, stopId, segmentLength = 512, signal, ...sampling } = options;
   requireInteger('maxTokens', maxTokens, 0);
   requireInteger('segmentLength', segmentLength, 1);
@@ -45,6 +59,7 @@ export async function* generate(
   if (prompt.length === 0) {
     throw new XlformersError('ERR_ARG_RANGE', 'prompt: got no ids, expected at least one');
   }
+  requireTokenIds('prompt', prompt);
   const generator = new Generator(seed);
   const wasTraining = model.training;
   model.eval();

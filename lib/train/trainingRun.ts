@@ -1,6 +1,10 @@
-import { promises as fs } from 'node:fs';
 import path from 'node:path';
-import { loadTrainingCheckpoint, saveTrainingCheckpoint } from '../checkpoints/trainingCheckpoint';
+import { makeDirectory, writeFileAtomically } from '../checkpoints/atomicFile';
+import {
+  loadTrainingCheckpoint,
+  openTrainingCheckpoint,
+  saveTrainingCheckpoint,
+} from '../checkpoints/trainingCheckpoint';
 import type { SafetensorsEntry, SafetensorsFile } from '../checkpoints/safetensors';
 import { XlformersError } from '../errors';
 import { Generator } from '../random';
@@ -43,13 +47,16 @@ export interface TrainingResult<Result extends HeldOut = HeldOut> {
 
 /**
  * A training run in a directory: checkpoints that survive a kill at any moment, a log without gaps or repetitions, the loss curve
- * (`loss.svg`) and the finished model (`model/`). A resumed run gives the losses of an uninterrupted one, bit for bit.
+ * (`loss.svg`) and the finished model (`model/`): the weights of the lowest held-out loss where there were evaluations, else those of
+ * the last step. The task's model has them too in the end. A resumed run gives the losses of an uninterrupted one, bit for bit.
+ * @throws XlformersError ERR_CHECKPOINT_EXISTS, ERR_CHECKPOINT_MISMATCH, ERR_CHECKPOINT_WRITE, ERR_FILE_READ, ERR_FILE_WRITE naming the
+ *   file or folder, ERR_NOT_FINITE naming the step; checkpoints made so far are then untouched
  */
 export async function trainInDirectory<Result extends HeldOut>(
   options: TrainingRunOptions<Result>,
 ): Promise<TrainingResult<Result>> {
   const { task, directory, config, signal } = options;
-  await fs.mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   const trainer = new Trainer(task, config);
   try {
     const run = new Run(options, trainer);
@@ -129,7 +136,7 @@ class Run<Result extends HeldOut> {
         if (trainer.task.evaluate && evaluates && this.evaluatedStep !== step && !signal?.aborted) {
           evaluation = (await this.evaluate(step, log, signal)) ?? evaluation;
         }
-        if (due(config.checkpoint.interval)) await this.save();
+        if (due(config.checkpoint.interval)) await this.save(log);
         if (trainer.finished && !signal?.aborted) break;
         if (config.evaluation.patience > 0 && this.sinceBest >= config.evaluation.patience) {
           outcome = 'stopped-early';
@@ -141,7 +148,7 @@ class Run<Result extends HeldOut> {
         }
         await this.step(log, config.steps, signal);
       }
-      await this.save();
+      await this.save(log);
       await this.finish(outcome);
     } finally {
       await log.close();
@@ -176,6 +183,9 @@ class Run<Result extends HeldOut> {
       throw error;
     }
     const { loss } = evaluation;
+    if (!Number.isFinite(loss)) {
+      throw new XlformersError('ERR_NOT_FINITE', `evaluation after step ${step}: loss ${loss}; the last checkpoint is intact`);
+    }
     const { minimumImprovement } = this.trainer.config.evaluation;
     if (this.bestLoss === null || loss < this.bestLoss - minimumImprovement) {
       this.bestLoss = loss;
@@ -188,11 +198,11 @@ class Run<Result extends HeldOut> {
     this.logBytes = log.bytes;
     this.evaluatedStep = step;
     this.options.onEvaluation?.(evaluation, step);
-    if (this.bestStep === step) await this.save();
+    if (this.bestStep === step) await this.save(log);
     return evaluation;
   }
 
-  private async save(): Promise<void> {
+  private async save(log: RunLog): Promise<void> {
     const { trainer, options } = this;
     const { directory } = options;
     const { model, data } = trainer.task;
@@ -220,6 +230,8 @@ class Run<Result extends HeldOut> {
       ['mems.safetensors', await entries(layers.map((layer, index) => [`mems.${index}`, layer] as const))],
     ]);
     for (const layer of layers) layer.dispose();
+    // The state counts the log's bytes: they must not be lost when the state is not.
+    await log.sync();
     const saved = await saveTrainingCheckpoint(
       directory,
       { step, files, state: { ...state } },
@@ -233,12 +245,25 @@ class Run<Result extends HeldOut> {
     options.onCheckpoint?.(saved, step);
   }
 
-  /** The loss curve, and the model folder once the run is over. */
+  /** The loss curve, and the model folder, with the best weights, once the run is over. */
   private async finish(outcome: TrainingResult['outcome']): Promise<void> {
     const { directory } = this.options;
     const curve = lossCurve(await readRunLog(path.join(directory, 'log.jsonl')), 'Loss');
-    await fs.writeFile(path.join(directory, 'loss.svg'), curve);
-    if (outcome !== 'interrupted') await this.trainer.task.model.save(path.join(directory, 'model'));
+    await writeFileAtomically(path.join(directory, 'loss.svg'), curve);
+    if (outcome === 'interrupted') return;
+    await this.loadBest();
+    await this.trainer.task.model.save(path.join(directory, 'model'));
+  }
+
+  private async loadBest(): Promise<void> {
+    if (this.bestLoss === null || this.bestStep === this.trainer.position.step) return;
+    const best = await openTrainingCheckpoint(this.options.directory, this.bestStep);
+    const weights = await best.open('model.safetensors');
+    try {
+      for (const [name, parameter] of this.trainer.task.model.parameters()) await load(weights, name, parameter);
+    } finally {
+      await weights.close();
+    }
   }
 
   /** @throws XlformersError ERR_CHECKPOINT_MISMATCH naming the first difference that would change the losses */

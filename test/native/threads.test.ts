@@ -11,8 +11,8 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 function threadsSeen(env: Record<string, string>, before: string[] = []): number {
   const program = `console.log(require(${JSON.stringify(path.resolve(addonPath))}).backends()[0].devices[0].detail)`;
-  const [command, ...args] = [...before, process.execPath, '-e', program] as [string, ...string[]];
-  const detail = execFileSync(command, args, { encoding: 'utf8', env: { ...process.env, ...env } });
+  const [command, ...args] = [...before, process.execPath, '-e', program];
+  const detail = execFileSync(command!, args, { encoding: 'utf8', env: { ...process.env, ...env } });
   return Number(/(\d+) threads?/.exec(detail)?.[1]);
 }
 
