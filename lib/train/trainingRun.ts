@@ -184,7 +184,10 @@ class Run<Result extends HeldOut> {
     }
     const { loss } = evaluation;
     if (!Number.isFinite(loss)) {
-      throw new XlformersError('ERR_NOT_FINITE', `evaluation after step ${step}: loss ${loss}; the last checkpoint is intact`);
+      throw new XlformersError(
+        'ERR_NOT_FINITE',
+        `evaluation after step ${step}: loss ${loss}; the last checkpoint is intact`,
+      );
     }
     const { minimumImprovement } = this.trainer.config.evaluation;
     if (this.bestLoss === null || loss < this.bestLoss - minimumImprovement) {
