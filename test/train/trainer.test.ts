@@ -185,9 +185,9 @@ describe('generate', () => {
       expect(cut.map(({ id }) => id)).toEqual(whole.map(({ id }) => id));
       cut.forEach(({ logProbability }, index) => expect(logProbability).toBeCloseTo(whole[index]!.logProbability, 4));
     }
-    // The first segment counts: without it the output is another.
+    // The first segment counts: without it the numbers are others.
     const later = await drawn(prompt.slice(7), 512);
-    expect(later.map(({ id }) => id)).not.toEqual(whole.map(({ id }) => id));
+    expect(Math.abs(later[0]!.logProbability - whole[0]!.logProbability)).toBeGreaterThan(1e-3);
     strong.dispose();
   });
 
