@@ -25,6 +25,7 @@ import {
   type TransformerXLOptions,
   transformerXLConfig,
   transformerXLConfigFromFile,
+  transformerXLConfigKeys,
   transformerXLConfigToFile,
 } from './transformerXLConfig';
 
@@ -102,7 +103,8 @@ export abstract class TransformerXLBase extends PretrainedModel {
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    return PretrainedModel.loadFolder(nameOrPath, options, transformerXLConfigFromFile, make, prefix, optional);
+    const keys = transformerXLConfigKeys;
+    return PretrainedModel.loadFolder(nameOrPath, options, transformerXLConfigFromFile, keys, make, prefix, optional);
   }
 }
 

@@ -24,7 +24,7 @@ import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import { feedForwardActivation, type XLNetConfig, type XLNetOptions } from './xlnetConfig';
-import { xlnetConfig, xlnetConfigFromFile, xlnetConfigToFile } from './xlnetConfig';
+import { xlnetConfig, xlnetConfigFromFile, xlnetConfigKeys, xlnetConfigToFile } from './xlnetConfig';
 import { hidingMask, integerTensor, type MaskInput, requireOneOf, targetMapping } from './xlnetInputs';
 
 /** What every XLNet takes. L: length of the segment, P: rows of the query stream. */
@@ -122,7 +122,8 @@ export abstract class XLNetBase extends PretrainedModel {
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    return PretrainedModel.loadFolder(nameOrPath, options, xlnetConfigFromFile, make, prefix, optional);
+    const keys = xlnetConfigKeys;
+    return PretrainedModel.loadFolder(nameOrPath, options, xlnetConfigFromFile, keys, make, prefix, optional);
   }
 }
 
