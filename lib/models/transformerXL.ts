@@ -127,7 +127,10 @@ export class TransformerXLModel extends TransformerXLBase {
     const { config } = this;
     const { dModel, nHead: heads, dHead: headDim, dInner, preLnorm: preNorm, layerNormEpsilon: epsilon } = config;
     const weightInit = weightInitializer(config);
-    const normInit: Initializer = { kind: 'normal', mean: 1, deviation: config.initStd };
+    const normInit: Initializer =
+      compatibilityRules[config.compatibility].initialNorms === 'ones'
+        ? { kind: 'constant', value: 1 }
+        : { kind: 'normal', mean: 1, deviation: config.initStd };
     this.embedding = new AdaptiveEmbedding(parameters, `${prefix}word_emb.`, {
       ...config,
       weightInit,

@@ -27,7 +27,7 @@ export interface TransformerXLConfig {
   dropout: number;
   /** On attention probabilities. */
   dropatt: number;
-  /** Each layer has its own position biases. */
+  /** Each layer has its own position biases. Default: as `compatibility` has it. */
   untieR: boolean;
   init: 'normal' | 'uniform';
   initRange: number;
@@ -123,7 +123,9 @@ export function transformerXLConfig(options: TransformerXLOptions): TransformerX
   const tieProjs = cutoffs
     .concat(vocabSize)
     .map((_, index) => options.tieProjs?.[index] ?? (options.tieProjs ? false : index > 0));
-  const layerNormEpsilon = options.layerNormEpsilon ?? compatibilityRules[compatibility].layerNormEpsilon;
+  const preset = compatibilityRules[compatibility];
+  const layerNormEpsilon = options.layerNormEpsilon ?? preset.layerNormEpsilon;
+  const untieR = options.untieR ?? preset.untiedBiases;
   cutoffs.forEach((id, index) => {
     const before = cutoffs[index - 1] ?? 0;
     if (id <= before || id >= vocabSize) {
@@ -142,7 +144,7 @@ export function transformerXLConfig(options: TransformerXLOptions): TransformerX
     refuse('nHead', nHead, `at most ${Math.floor((1 << 20) / dHead)} heads of size ${dHead}`);
   if (sameLength && memLen === 0 && compatibility !== 'tf-original')
     refuse('sameLength', true, 'false where memLen is 0');
-  return { ...config, cutoffs: [...cutoffs], tieProjs, layerNormEpsilon };
+  return { ...config, cutoffs: [...cutoffs], tieProjs, layerNormEpsilon, untieR };
 }
 
 function refuse(name: string, given: unknown, expected: string): never {

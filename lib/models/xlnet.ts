@@ -20,6 +20,7 @@ import { reshape, slice } from '../ops/shape';
 import { sinusoidPositions } from '../ops/sinusoidPositions';
 import { scope } from '../scope';
 import { type NestedArray, type Parameter, Tensor } from '../tensor';
+import { compatibilityRules } from './compatibility';
 import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
@@ -361,6 +362,8 @@ export class XLNetModel extends XLNetBase {
   ): { current: number; length: number } | null {
     const { config, owner, currentMemoryLength } = this;
     if (!(inputs.useMems ?? (owner.training ? config.useMemsTrain : config.useMemsEval))) return null;
+    if (currentMemoryLength === null && compatibilityRules[config.compatibility].unlimitedMemory === 'nothing')
+      return null;
     const reuse = inputs.reuseLen ?? config.reuseLen ?? 0;
     requireInteger('reuseLen', reuse, 0);
     const current = reuse > 0 ? Math.min(reuse, length) : length;

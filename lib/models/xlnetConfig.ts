@@ -23,7 +23,7 @@ export interface XLNetConfig {
   initializerRange: number;
   layerNormEps: number;
   dropout: number;
-  /** Rows of memory that a pass leaves; null or 0: everything that it saw. */
+  /** Rows of memory that a pass leaves; null or 0: everything that it saw (nothing under compatibility 'tf-original'). */
   memLen: number | null;
   /** Rows from the start of each segment that enter the memory; null or 0: all. */
   reuseLen: number | null;
