@@ -47,7 +47,8 @@ interface FileRecord {
 
 const stateFile = 'state.json';
 const folderPattern = /^checkpoint-(\d{6,})$/;
-const temporaryPattern = /^\.tmp-\d+-(\d+)$/;
+/** Folders of half-written checkpoints, and files that were to be renamed, by process. */
+const temporaryPattern = /^\.(?:tmp-\d+-(?<folder>\d+)|.+\.(?<file>\d+)(?:-\d+)?\.tmp)$/;
 
 /**
  * @returns the checkpoint's folder
@@ -217,10 +218,11 @@ async function readNames(directory: string): Promise<string[]> {
   }
 }
 
-/** Folders that a killed process left half written. */
+/** What a killed process left half written. */
 async function removeLeftovers(directory: string): Promise<void> {
   for (const name of await readNames(directory)) {
-    const pid = temporaryPattern.exec(name)?.[1];
+    const { folder, file } = temporaryPattern.exec(name)?.groups ?? {};
+    const pid = folder ?? file;
     if (pid !== undefined && Number(pid) !== process.pid && !isAlive(Number(pid))) {
       await removeFolder(path.join(directory, name));
     }

@@ -15,8 +15,7 @@ interface Inode {
 }
 
 export interface Operation {
-  /** open, write, truncate, sync, rename, remove, mkdir; `call` names one for injection. */
-  kind: string;
+  kind: 'open' | 'write' | 'truncate' | 'sync' | 'rename' | 'remove' | 'mkdir';
   /** Below the folder; of a rename, from and to. */
   path: string;
   to?: string;
@@ -107,7 +106,7 @@ export class TracedFiles {
   private traced(handle: fs.FileHandle, name: string): fs.FileHandle {
     const inode = this.find(name);
     if (!inode) return handle;
-    const contents = async (kind: string, work: () => Promise<unknown>) => {
+    const contents = async (kind: 'write' | 'truncate', work: () => Promise<unknown>) => {
       this.before({ kind, path: name });
       const result = await work();
       inode.data = await fs.readFile(path.join(this.folder, this.nameOf(inode)));

@@ -1,6 +1,6 @@
 /** What a run leaves: the best model, its files or an error that names one; and what signals and bad numbers do to it. */
 import { createHash } from 'node:crypto';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -112,11 +112,10 @@ describe('what cannot be written is named', () => {
     expect(existsSync(path.join(directory, 'model', 'config.json'))).toBe(true);
   });
 
-  const failing = async (directory: string, fails: (operation: Operation, count: number) => boolean, code: string) => {
+  const failing = async (directory: string, fails: (operation: Operation) => boolean, code: string) => {
     const files = new TracedFiles(directory);
-    let count = 0;
     files.inject = (operation) => {
-      if (!fails(operation, (count += 1))) return;
+      if (!fails(operation)) return;
       throw Object.assign(new Error(`${code}: injected`), { code });
     };
     try {
@@ -241,6 +240,22 @@ describe('numbers that are not finite', () => {
     });
     expect((await loadTrainingCheckpoint(directory))!.step).toBe(2);
   });
+});
+
+test('what a dead process left half written goes at the next start; what a living one writes stays', async () => {
+  const directory = path.join(fresh('leftovers'), 'run');
+  const { pid: dead } = spawnSync(process.execPath, ['-e', '']);
+  const living = process.ppid;
+  mkdirSync(directory);
+  const names = (pid: number) => [`.tmp-3-${pid}`, `.latest.${pid}.tmp`, `.loss.svg.${pid}-7.tmp`];
+  for (const name of [...names(dead), ...names(living)]) {
+    if (name.startsWith('.tmp')) mkdirSync(path.join(directory, name));
+    else writeFileSync(path.join(directory, name), 'half');
+  }
+  writeFileSync(path.join(directory, '.notes.tmp'), 'not ours');
+  await smallRun(smallModel(), directory);
+  const hidden = readdirSync(directory).filter((name) => name.startsWith('.'));
+  expect(hidden.sort()).toEqual([...names(living), '.notes.tmp'].sort());
 });
 
 describe('the log', () => {
