@@ -104,7 +104,7 @@ function classifierConfig(examples: number, file: TrainOptions, flags: TrainFlag
     learningRate: flags.init === undefined ? 5e-4 : 3e-5,
     warmupSteps: Math.ceil(steps / 10),
     evaluation: { interval: perEpoch },
-    checkpoint: { interval: perEpoch, final: 'best' },
+    checkpoint: { interval: perEpoch },
   };
   return { ...trainOptions(defaults, file, flags), steps };
 }

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import { XlformersError } from '../errors';
 import { spanModes } from '../data/spanMasking';
-import { requireKnown } from '../options';
+import { requireKnownOptions } from '../options';
 import { scheduleKinds } from '../train/schedule';
 import type { TrainOptions } from '../train/trainConfig';
 import { deviceOption, integer, jsonOption, number, readJsonObject, seedOption } from './common';
@@ -230,7 +230,7 @@ export function readConfigFile(file: string | undefined, dataNames: readonly str
     throw new XlformersError('ERR_CONFIG', `${file}: '${name}' is no object`);
   };
   const data = part('data') as Record<string, unknown>;
-  requireKnown('data', data, dataNames);
+  requireKnownOptions('data', dataNames, data);
   return { model: part('model') as Record<string, unknown>, train: part('train') as TrainOptions, data };
 }
 

@@ -1,6 +1,5 @@
-import { promises as fs } from 'node:fs';
 import path from 'node:path';
-import { writeFileAtomically } from '../checkpoints/atomicFile';
+import { makeDirectory, writeFileAtomically } from '../checkpoints/atomicFile';
 import { readConfigFile } from '../checkpoints/modelFolder';
 import { toFloat32, writeSafetensors } from '../checkpoints/safetensors';
 import { openWeights } from '../checkpoints/weights';
@@ -88,7 +87,7 @@ export async function saveModel(
   parameters: Parameters,
   config: Record<string, unknown>,
 ): Promise<void> {
-  await fs.mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   const entries = [];
   for (const [name, parameter] of parameters.map) {
     const data = await parameter.data();

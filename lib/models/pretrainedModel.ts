@@ -5,6 +5,7 @@ import { Generator } from '../random';
 import type { TensorContainer } from '../scope';
 import type { Parameter, Tensor } from '../tensor';
 import { type HubOptions, resolveModel } from '../checkpoints/hub';
+import { type ConfigKeys, foreignKeys } from './configFile';
 import { loadWeights, readModelConfig, saveModel } from './pretrained';
 
 export interface ModelOptions {
@@ -26,6 +27,8 @@ export abstract class PretrainedModel implements TensorContainer {
   /** @internal */
   readonly weights: Parameters;
   private isTraining = false;
+  /** What config.json held besides the model's own fields. */
+  private foreign: Readonly<Record<string, unknown>> = {};
 
   protected constructor({ seed = 1, device, dtype = 'float32' }: ModelOptions) {
     const initial = new Generator(seed);
@@ -61,9 +64,12 @@ export abstract class PretrainedModel implements TensorContainer {
     this.isTraining = false;
   }
 
-  /** Writes config.json and model.safetensors, which Hugging Face's classes load as well. */
+  /**
+   * Writes config.json and model.safetensors, which Hugging Face's classes load as well. What the config.json that the model came from
+   * said beyond its own fields is written back.
+   */
   async save(directory: string): Promise<void> {
-    await saveModel(directory, this.weights, this.configFile());
+    await saveModel(directory, this.weights, { ...this.foreign, ...this.configFile() });
   }
 
   /** Frees weights, gradients and caches. */
@@ -87,13 +93,16 @@ export abstract class PretrainedModel implements TensorContainer {
     nameOrPath: string,
     options: PretrainedOptions,
     readConfig: (file: Record<string, unknown>) => Config,
+    configKeys: ConfigKeys,
     make: (config: Config) => Model,
     prefix: string,
     optional?: (name: string) => boolean,
     replaced?: (name: string) => boolean,
   ): Promise<Model> {
     const directory = await resolveModel(nameOrPath, options);
-    const model = make(readConfig(await readModelConfig(directory)));
+    const file = await readModelConfig(directory);
+    const model = make(readConfig(file));
+    model.foreign = foreignKeys(file, configKeys);
     try {
       await loadWeights(directory, model.weights, prefix, optional, replaced);
     } catch (error) {

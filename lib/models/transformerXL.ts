@@ -25,6 +25,7 @@ import {
   type TransformerXLOptions,
   transformerXLConfig,
   transformerXLConfigFromFile,
+  transformerXLConfigKeys,
   transformerXLConfigToFile,
 } from './transformerXLConfig';
 
@@ -102,7 +103,8 @@ export abstract class TransformerXLBase extends PretrainedModel {
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    return PretrainedModel.loadFolder(nameOrPath, options, transformerXLConfigFromFile, make, prefix, optional);
+    const keys = transformerXLConfigKeys;
+    return PretrainedModel.loadFolder(nameOrPath, options, transformerXLConfigFromFile, keys, make, prefix, optional);
   }
 }
 
@@ -125,7 +127,10 @@ export class TransformerXLModel extends TransformerXLBase {
     const { config } = this;
     const { dModel, nHead: heads, dHead: headDim, dInner, preLnorm: preNorm, layerNormEpsilon: epsilon } = config;
     const weightInit = weightInitializer(config);
-    const normInit: Initializer = { kind: 'normal', mean: 1, deviation: config.initStd };
+    const normInit: Initializer =
+      compatibilityRules[config.compatibility].initialNorms === 'ones'
+        ? { kind: 'constant', value: 1 }
+        : { kind: 'normal', mean: 1, deviation: config.initStd };
     this.embedding = new AdaptiveEmbedding(parameters, `${prefix}word_emb.`, {
       ...config,
       weightInit,

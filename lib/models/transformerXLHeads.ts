@@ -52,12 +52,14 @@ export class TransformerXLLMHeadModel extends TransformerXLBase implements Gener
     super(options, modelOptions);
     const { config } = this;
     this.transformer = new TransformerXLModel(config, modelOptions, this);
+    const preset = compatibilityRules[config.compatibility];
     this.head = new AdaptiveSoftmaxHead(this.weights, this.transformer.embedding, {
       ...config,
       tieWeights: config.tieWordEmbeddings,
       tieProjections: config.tieProjs,
-      reversedClusters: compatibilityRules[config.compatibility].reversedClusters,
+      reversedClusters: preset.reversedClusters,
       weightInit: weightInitializer(config),
+      clusterInit: preset.initialClusters === 'zeros' ? { kind: 'constant', value: 0 } : weightInitializer(config),
       projectionInit: { kind: 'normal', mean: 0, deviation: config.projInitStd },
     });
   }

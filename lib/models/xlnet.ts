@@ -21,11 +21,12 @@ import { sinusoidPositions } from '../ops/sinusoidPositions';
 import { scope } from '../scope';
 import { type Parameter, Tensor } from '../tensor';
 import type { NestedArray } from '../tensorData';
+import { compatibilityRules } from './compatibility';
 import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import { feedForwardActivation, type XLNetConfig, type XLNetOptions } from './xlnetConfig';
-import { xlnetConfig, xlnetConfigFromFile, xlnetConfigToFile } from './xlnetConfig';
+import { xlnetConfig, xlnetConfigFromFile, xlnetConfigKeys, xlnetConfigToFile } from './xlnetConfig';
 import { hidingMask, integerTensor, type MaskInput, requireOneOf, targetMapping } from './xlnetInputs';
 
 /** What every XLNet takes. L: length of the segment, P: rows of the query stream. */
@@ -136,7 +137,16 @@ export abstract class XLNetBase extends PretrainedModel {
     const { config: changes } = options;
     const readConfig = (file: Record<string, unknown>) => changedConfig(xlnetConfigFromFile(file), changes);
     const replaced = keepsLabels(changes) ? undefined : optional;
-    return PretrainedModel.loadFolder(nameOrPath, options, readConfig, make, prefix, optional, replaced);
+    return PretrainedModel.loadFolder(
+      nameOrPath,
+      options,
+      readConfig,
+      xlnetConfigKeys,
+      make,
+      prefix,
+      optional,
+      replaced,
+    );
   }
 }
 
@@ -389,6 +399,8 @@ export class XLNetModel extends XLNetBase {
   ): { current: number; length: number } | null {
     const { config, owner, currentMemoryLength } = this;
     if (!(inputs.useMems ?? (owner.training ? config.useMemsTrain : config.useMemsEval))) return null;
+    if (currentMemoryLength === null && compatibilityRules[config.compatibility].unlimitedMemory === 'nothing')
+      return null;
     const reuse = inputs.reuseLen ?? config.reuseLen ?? 0;
     requireInteger('reuseLen', reuse, 0);
     const current = reuse > 0 ? Math.min(reuse, length) : length;

@@ -1,6 +1,7 @@
 import { XlformersError, describe } from '../errors';
 import type { Activation } from '../ops/activation';
 import { applyRules, choiceRule, integerRule, numberRule, type Rule, type Rules } from '../options';
+import { type ConfigKeys, fieldOf, requireNoMisspelling } from './configFile';
 import { type Compatibility, compatibilities, compatibilityRules } from './compatibility';
 
 export type SummaryType = 'last' | 'first' | 'mean' | 'cls_index';
@@ -22,7 +23,7 @@ export interface XLNetConfig {
   initializerRange: number;
   layerNormEps: number;
   dropout: number;
-  /** Rows of memory that a pass leaves; null or 0: everything that it saw. */
+  /** Rows of memory that a pass leaves; null or 0: everything that it saw (nothing under compatibility 'tf-original'). */
   memLen: number | null;
   /** Rows from the start of each segment that enter the memory; null or 0: all. */
   reuseLen: number | null;
@@ -182,12 +183,19 @@ const fileNames: Partial<Record<keyof XLNetConfig, string>> = {
 };
 const fileName = (name: keyof XLNetConfig) => fileNames[name] ?? toSnake(name);
 
-/** A configuration from Hugging Face's config.json; its many general fields are of no concern here. */
+export const xlnetConfigKeys: ConfigKeys = {
+  own: [...fieldNames.map(fileName), 'd_head', 'use_cache'],
+  // The first releases had them; Hugging Face's class passes them over, the attention's own dropout too.
+  unused: ['dropatt', 'init', 'init_range', 'init_std'],
+};
+
+/** A configuration from Hugging Face's config.json; its many general fields are of no concern here, misspelt ones are refused. */
 export function xlnetConfigFromFile(file: Record<string, unknown>): XLNetConfig {
   if (file.model_type !== undefined && file.model_type !== 'xlnet') refuse('model_type', file.model_type, "'xlnet'");
+  requireNoMisspelling(file, xlnetConfigKeys);
   const options: Record<string, unknown> = {};
   for (const name of fieldNames) {
-    const value = file[fileName(name)];
+    const value = fieldOf(file, fileName(name));
     if (value !== undefined) options[name] = value;
   }
   if (options.ffActivation === 'swish') options.ffActivation = 'silu';
@@ -199,7 +207,11 @@ export function xlnetConfigFromFile(file: Record<string, unknown>): XLNetConfig 
     options.numLabels = length;
     if (isListOfNames(names)) options.labelNames = names;
   }
-  return xlnetConfig(options as XLNetOptions);
+  const config = xlnetConfig(options as XLNetOptions);
+  const headDim = config.dModel / config.nHead;
+  if (file.d_head !== undefined && file.d_head !== headDim)
+    refuse('d_head', file.d_head, `d_model / n_head = ${headDim}`);
+  return config;
 }
 
 /** config.json as Hugging Face writes it. */

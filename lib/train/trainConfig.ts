@@ -22,8 +22,8 @@ export interface EvaluationConfig {
 }
 
 export interface CheckpointConfig {
-  /** Which weights `model/` gets: those of the last step, or those of the lowest held-out loss. */
-  final: 'last' | 'best';
+  /** Which weights `model/` gets: those of the lowest held-out loss where there are evaluations, or those of the last step. */
+  final: 'best' | 'last';
   /** Steps between checkpoints; 0: only at the end and on a signal. */
   interval: number;
   /** Newest ones kept, beside the best. */
@@ -118,7 +118,7 @@ export function resolveTrainConfig(given: TrainOptions): TrainConfig {
     minimumImprovement: numberRule(0, 0),
   };
   const checkpointRules: Rules<CheckpointConfig> = {
-    final: choiceRule('last', ['last', 'best']),
+    final: choiceRule('best', ['best', 'last']),
     interval: integerRule(0, 0),
     keep: integerRule(2, 1),
   };

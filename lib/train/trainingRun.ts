@@ -1,6 +1,5 @@
-import { promises as fs } from 'node:fs';
 import path from 'node:path';
-import { writeFileAtomically } from '../checkpoints/atomicFile';
+import { makeDirectory, writeFileAtomically } from '../checkpoints/atomicFile';
 import {
   loadTrainingCheckpoint,
   openTrainingCheckpoint,
@@ -53,13 +52,16 @@ export interface TrainingResult<Result extends HeldOut = HeldOut> {
 /**
  * A training run in a directory: checkpoints that survive a kill at any moment, a log without gaps or repetitions, the loss curve
  * (`loss.svg`) and the finished model (`model/`). A resumed run gives the losses of an uninterrupted one, bit for bit. In the end the
- * model has the weights that were saved: with `checkpoint.final` 'best' those of the lowest held-out loss.
+ * model has the weights that were saved: those of the lowest held-out loss where there were evaluations and `checkpoint.final` is
+ * 'best', else those of the last step.
+ * @throws XlformersError ERR_CHECKPOINT_EXISTS, ERR_CHECKPOINT_MISMATCH, ERR_CHECKPOINT_WRITE, ERR_FILE_READ, ERR_FILE_WRITE naming the
+ *   file or folder, ERR_NOT_FINITE naming the step; checkpoints made so far are then untouched
  */
 export async function trainInDirectory<Result extends HeldOut>(
   options: TrainingRunOptions<Result>,
 ): Promise<TrainingResult<Result>> {
   const { task, directory, config, signal } = options;
-  await fs.mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   const trainer = new Trainer(task, config);
   try {
     const run = new Run(options, trainer);
@@ -140,7 +142,7 @@ class Run<Result extends HeldOut> {
         if (trainer.task.evaluate && evaluates && this.evaluatedStep !== step && !signal?.aborted) {
           await this.evaluate(step, log, signal);
         }
-        if (due(config.checkpoint.interval)) await this.save();
+        if (due(config.checkpoint.interval)) await this.save(log);
         if (trainer.finished && !signal?.aborted) break;
         if (config.evaluation.patience > 0 && this.sinceBest >= config.evaluation.patience) {
           outcome = 'stopped-early';
@@ -152,7 +154,7 @@ class Run<Result extends HeldOut> {
         }
         await this.step(log, config.steps, signal);
       }
-      await this.save();
+      await this.save(log);
     } finally {
       await log.close();
     }
@@ -187,6 +189,12 @@ class Run<Result extends HeldOut> {
     }
     this.evaluations.set(step, evaluation);
     const { loss } = evaluation;
+    if (!Number.isFinite(loss)) {
+      throw new XlformersError(
+        'ERR_NOT_FINITE',
+        `evaluation after step ${step}: loss ${loss}; the last checkpoint is intact`,
+      );
+    }
     const { minimumImprovement } = this.trainer.config.evaluation;
     if (this.bestLoss === null || loss < this.bestLoss - minimumImprovement) {
       this.bestLoss = loss;
@@ -199,10 +207,10 @@ class Run<Result extends HeldOut> {
     this.logBytes = log.bytes;
     this.evaluatedStep = step;
     this.options.onEvaluation?.(evaluation, step);
-    if (this.bestStep === step) await this.save();
+    if (this.bestStep === step) await this.save(log);
   }
 
-  private async save(): Promise<void> {
+  private async save(log: RunLog): Promise<void> {
     const { trainer, options } = this;
     const { directory } = options;
     const { model, data } = trainer.task;
@@ -230,6 +238,8 @@ class Run<Result extends HeldOut> {
       ['mems.safetensors', await entries(layers.map((layer, index) => [`mems.${index}`, layer] as const))],
     ]);
     for (const layer of layers) layer.dispose();
+    // The state counts the log's bytes: they must not be lost when the state is not.
+    await log.sync();
     const saved = await saveTrainingCheckpoint(
       directory,
       { step, files, state: { ...state } },
@@ -243,12 +253,12 @@ class Run<Result extends HeldOut> {
     options.onCheckpoint?.(saved, step);
   }
 
-  /** The loss curve, and the model folder once the run is over. */
+  /** The loss curve, and the model folder, with the best weights, once the run is over. */
   private async finish(outcome: TrainingResult['outcome']): Promise<void> {
     const { directory, modelFiles = new Map<string, Uint8Array>() } = this.options;
     const { task, config } = this.trainer;
     const curve = lossCurve(await this.log(), 'Loss', task.lossUnit);
-    await fs.writeFile(path.join(directory, 'loss.svg'), curve);
+    await writeFileAtomically(path.join(directory, 'loss.svg'), curve);
     if (outcome === 'interrupted') return;
     if (config.checkpoint.final === 'best') await this.loadBest();
     const folder = path.join(directory, 'model');

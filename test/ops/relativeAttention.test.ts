@@ -184,7 +184,11 @@ describe('relativeAttention', () => {
 
   // Around the widths of vectors and tiles, up to the largest that is allowed.
   test.each([1, 41, 80, 128, 160, 255, 256])('head size %d: formula and gradients', async (headDim) => {
-    const problem: Problem = { ...{ batch: 2, queries: 11, memory: 6, heads: 2, headDim }, band: {}, dropout: 0.25 };
+    const problem: Problem = {
+      ...{ batch: 2, queries: 11, memory: 6, heads: 2, headDim, memoryStarts: null },
+      band: {},
+      dropout: 0.25,
+    };
     const { q, k, v, r, u, w } = makeOperands(random, problem);
     const [keys, width] = [17, 2 * headDim];
     const expected = reference(problem, q, k, v, r, u, w, 0, 9);
