@@ -4,7 +4,7 @@
  */
 import type { promises as fs } from 'node:fs';
 import { XlformersError } from '../errors';
-import { openRegularFile, readExactly } from './readFile';
+import { openRegularFile, readExactly, readPieces } from './readFile';
 import { dtypeBytes } from './safetensorsHeader';
 import { gather, span, stateDict, storageOf, type TorchStorage, type TorchTensor, torchGlobals } from './torchTensors';
 import { type PickleValue, unpickle } from './unpickle';
@@ -30,17 +30,35 @@ class TorchCheckpoint implements WeightsFile {
   }
 
   async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const tensor = this.entries.get(name);
-    if (!tensor) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${this.path}: no tensor '${name}'`);
-    const width = dtypeBytes[tensor.storage.dtype];
-    const { begin, end } = span(tensor);
-    const start = await this.storageStart(tensor.storage);
-    const bytes = await readExactly(this.handle, this.path, start + begin * width, (end - begin) * width);
+    const tensor = this.entry(name);
+    const { position, length } = await this.place(tensor);
+    const bytes = await readExactly(this.handle, this.path, position, length);
     return isContiguous(tensor) ? bytes : gather(tensor, bytes);
+  }
+
+  async *pieces(name: string): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    const tensor = this.entry(name);
+    if (!isContiguous(tensor)) return yield await this.read(name);
+    const { position, length } = await this.place(tensor);
+    yield* readPieces(this.handle, this.path, position, length);
   }
 
   async close(): Promise<void> {
     await this.handle.close();
+  }
+
+  private entry(name: string): TorchTensor {
+    const tensor = this.entries.get(name);
+    if (!tensor) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${this.path}: no tensor '${name}'`);
+    return tensor;
+  }
+
+  /** The bytes of the file that a tensor spans. */
+  private async place(tensor: TorchTensor): Promise<{ position: number; length: number }> {
+    const width = dtypeBytes[tensor.storage.dtype];
+    const { begin, end } = span(tensor);
+    const start = await this.storageStart(tensor.storage);
+    return { position: start + begin * width, length: (end - begin) * width };
   }
 }
 

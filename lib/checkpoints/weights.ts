@@ -19,6 +19,8 @@ export interface WeightsFile {
   readonly tensors: ReadonlyMap<string, WeightInfo>;
   /** The bytes of a tensor, little-endian, row-major, in memory of their own. */
   read(name: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** The same bytes piece by piece, whole elements each; a piece is to be used before the one after the next is asked for. */
+  pieces(name: string): AsyncIterable<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
@@ -77,20 +79,30 @@ async function openShards(directory: string, indexName: string): Promise<Weights
         throw new XlformersError('ERR_CHECKPOINT_INDEX', `${indexFile}: tensor '${name}' of '${shardName}' ${problem}`);
       }
     }
+    const shardOf = (name: string): WeightsFile => {
+      const shard = shards.get(places.get(name) ?? '');
+      if (!shard) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${indexFile}: no tensor '${name}'`);
+      return shard;
+    };
     return {
       path: indexFile,
       tensors,
-      read: (name) => {
-        const shard = shards.get(places.get(name) ?? '');
-        if (!shard) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${indexFile}: no tensor '${name}'`);
-        return shard.read(name);
-      },
+      read: (name) => shardOf(name).read(name),
+      pieces: (name) => shardOf(name).pieces(name),
       close: closeAll,
     };
   } catch (error) {
     await closeAll();
     throw error;
   }
+}
+
+/**
+ * The files that an index names.
+ * @throws XlformersError ERR_PATH for names that lead elsewhere, ERR_CHECKPOINT_INDEX, ERR_FILE_*, ERR_CONFIG
+ */
+export async function indexedFiles(indexFile: string): Promise<string[]> {
+  return [...new Set(weightMap(indexFile, await readJsonFile(indexFile, maxIndexBytes)).values())];
 }
 
 /** File names by tensor: plain names inside the folder, nothing that leads elsewhere. */

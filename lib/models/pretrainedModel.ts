@@ -1,11 +1,12 @@
 import { type DeviceLike, Device, resolveDevice } from '../device';
 import { type FloatDType } from '../dtype';
-import { Parameters } from '../nn/parameters';
+import { Parameters, withoutInitialValues } from '../nn/parameters';
 import { Generator } from '../random';
 import type { TensorContainer } from '../scope';
 import type { Parameter, Tensor } from '../tensor';
 import { type HubOptions, resolveModel } from '../checkpoints/hub';
-import { loadWeights, readModelConfig, saveModel } from './pretrained';
+import { loadWeights } from './loadWeights';
+import { readModelConfig, saveModel } from './pretrained';
 
 export interface ModelOptions {
   /** Of the initial weights and of dropout. Default 1. */
@@ -17,7 +18,10 @@ export interface ModelOptions {
 }
 
 /** How a model is made from files: a folder, or a hub id with `revision`, `localFilesOnly`, `cacheDir`, `token`, `onProgress`, `signal`. */
-export interface PretrainedOptions extends ModelOptions, HubOptions {}
+export interface PretrainedOptions extends ModelOptions, HubOptions {
+  /** Refuse weights that hold NaN or infinities. Default false. */
+  checkFinite?: boolean;
+}
 
 /** What every model has, whatever its architecture: weights, mode, files. */
 export abstract class PretrainedModel implements TensorContainer {
@@ -92,9 +96,11 @@ export abstract class PretrainedModel implements TensorContainer {
     optional?: (name: string) => boolean,
   ): Promise<Model> {
     const directory = await resolveModel(nameOrPath, options);
-    const model = make(readConfig(await readModelConfig(directory)));
+    const config = readConfig(await readModelConfig(directory));
+    const model = withoutInitialValues(() => make(config));
     try {
-      await loadWeights(directory, model.weights, prefix, optional);
+      const { checkFinite, signal } = options;
+      await loadWeights(directory, model.weights, { prefix, optional, checkFinite, signal });
     } catch (error) {
       model.dispose();
       throw error;
