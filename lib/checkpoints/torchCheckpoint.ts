@@ -117,10 +117,26 @@ const legacyProtocol = 1001;
 
 /** Five pickles (magic number, protocol, system, objects, storage keys), then each storage: its elements as int64, its bytes. */
 async function openLegacy(path: string, handle: fs.FileHandle, size: number): Promise<WeightsFile> {
+  // Where the pickles end is not written anywhere: more is read until they fit.
+  for (let length = Math.min(size, 2 ** 20); ; length = Math.min(size, maxPickleBytes, 16 * length)) {
+    try {
+      return await openLegacyHead(path, handle, size, await readExactly(handle, path, 0, length));
+    } catch (error) {
+      const isTooShort = error instanceof XlformersError && error.code === 'ERR_PICKLE_TRUNCATED';
+      if (!isTooShort || length === Math.min(size, maxPickleBytes)) throw error;
+    }
+  }
+}
+
+async function openLegacyHead(
+  path: string,
+  handle: fs.FileHandle,
+  size: number,
+  head: Uint8Array,
+): Promise<WeightsFile> {
   const fail = (message: string): never => {
     throw new XlformersError('ERR_TORCH_LEGACY', `${path}: ${message}`);
   };
-  const head = await readExactly(handle, path, 0, Math.min(size, maxPickleBytes));
   let position = 0;
   const storages = new Map<string, TorchStorage>();
   const next = (): PickleValue => {

@@ -99,15 +99,16 @@ describe('nothing in a pickle is executed', () => {
   });
 
   test.each([
-    ['INST', pickle('(', 'ios\nsystem\n', '.'), 'ERR_PICKLE_OPCODE'],
+    ['INST', pickle('(', 'icollections\nOrderedDict\n', '.'), 'ERR_PICKLE_OPCODE'],
+    ['INST of a function', pickle('(', 'ios\nsystem\n', '.'), 'ERR_PICKLE_GLOBAL'],
     ['OBJ', pickle('(', 'ccollections\nOrderedDict\n', 'o', '.'), 'ERR_PICKLE_OPCODE'],
     ['NEWOBJ_EX', pickle('ccollections\nOrderedDict\n', ')', '}', 0x92, '.'), 'ERR_PICKLE_OPCODE'],
     ['EXT1', pickle(0x82, 1, '.'), 'ERR_PICKLE_OPCODE'],
     ['PERSID', pickle('Pabc\n', '.'), 'ERR_PICKLE_OPCODE'],
     ['BUILD on a list', pickle(']', '}', 'b', '.'), 'ERR_PICKLE_OPCODE'],
     ['protocol 6', pickle(0x80, 6, 'N', '.'), 'ERR_PICKLE_OPCODE'],
-    ['a call of a type', pickle('c__builtin__\nint\n', ')', 'R', '.'), 'ERR_PICKLE_STACK'],
-    ['a call of text', pickle(text('x'), ')', 'R', '.'), 'ERR_PICKLE_STACK'],
+    ['a call of a type', pickle('c__builtin__\nint\n', ')', 'R', '.'), 'ERR_PICKLE_OPCODE'],
+    ['a call of text', pickle(text('x'), ')', 'R', '.'), 'ERR_PICKLE_OPCODE'],
   ])('%s is refused', (_, bytes, code) => {
     expect(() => unpickle(bytes, { file: 'x.pkl' })).toThrow(expect.objectContaining({ code }) as Error);
   });
@@ -147,9 +148,15 @@ describe('damaged pickles are refused', () => {
     }
   });
 
-  test('a million nested tuples and shared references cost what they weigh', () => {
-    const nested = pickle(Buffer.alloc(1_000_000, '('), 'N', Buffer.alloc(1_000_000, 't'), '.');
-    expect(() => unpickle(nested, { file: 'x.pkl' })).not.toThrow();
+  test('a million nested tuples are refused, thousands are not', () => {
+    const nested = (depth: number) => pickle(Buffer.alloc(depth, '('), 'N', Buffer.alloc(depth, 't'), '.');
+    expect(() => unpickle(nested(10_000), { file: 'x.pkl' })).not.toThrow();
+    expect(() => unpickle(nested(1_000_000), { file: 'x.pkl' })).toThrow(
+      expect.objectContaining({ code: 'ERR_PICKLE_LIMIT' }) as Error,
+    );
+  });
+
+  test('shared references cost what they weigh', () => {
     // Billion laughs: each list holds the one before ten times, by reference.
     const laughs = pickle(
       ']',
@@ -161,6 +168,30 @@ describe('damaged pickles are refused', () => {
     );
     const whole = pickle('(', laughs, 't', '.');
     expect(() => unpickle(whole, { file: 'x.pkl' })).not.toThrow();
+  });
+
+  const dictionary = pickle('}', '(', ...Array.from({ length: 30_000 }, (_, i) => pickle(int(i), 'N')), 'u', 'q', 0);
+  test.each([
+    ['dictionaries of one byte each', pickle('(', Buffer.alloc(500_000, '}'), 't', '.')],
+    ['marks', Buffer.alloc(9_000_000, '(')],
+    ['memo entries', pickle('N', Buffer.alloc(2_000_000, 0x94), '.')],
+    ['values', pickle('N', Buffer.alloc(5_000_000, '2'), '.')],
+    [
+      'copies of a dictionary',
+      pickle(
+        dictionary,
+        ...new Array<Buffer>(3000).fill(pickle('ccollections\nOrderedDict\n', 'h', 0, 0x85, 'R', '0')),
+      ),
+    ],
+  ])('%s without end are refused before they fill the memory', (_, bytes) => {
+    expect(() => unpickle(bytes, { file: 'x.pkl' })).toThrow(
+      expect.objectContaining({ code: 'ERR_PICKLE_LIMIT' }) as Error,
+    );
+  });
+
+  test('a dictionary that is its own state dict is no checkpoint', async () => {
+    const data = pickle(0x80, 2, '}', 'q', 0, text('state_dict'), 'h', 0, 's', '.');
+    await expect(open(torchZip(data))).rejects.toMatchObject({ code: 'ERR_TORCH' });
   });
 });
 
