@@ -3,11 +3,26 @@ import path from 'node:path';
 import { writeFileAtomically } from '../checkpoints/atomicFile';
 import { readConfigFile } from '../checkpoints/modelFolder';
 import { writeSafetensors } from '../checkpoints/safetensors';
+import { XlformersError } from '../errors';
 import type { Parameters } from '../nn/parameters';
 
-/** The config.json of a model folder. */
-export async function readModelConfig(directory: string): Promise<Record<string, unknown>> {
-  return readConfigFile(directory);
+/**
+ * The configuration of a model folder.
+ * @throws XlformersError ERR_FILE_*, ERR_CONFIG naming the file and the field
+ */
+export async function readModelConfig<Config>(
+  directory: string,
+  parse: (file: Record<string, unknown>) => Config,
+): Promise<Config> {
+  const file = await readConfigFile(directory);
+  try {
+    return parse(file);
+  } catch (error) {
+    if (!(error instanceof XlformersError) || error.code !== 'ERR_CONFIG') throw error;
+    throw new XlformersError('ERR_CONFIG', `${path.join(directory, 'config.json')}: ${error.message}`, {
+      cause: error,
+    });
+  }
 }
 
 /** Writes config.json and model.safetensors, as Hugging Face's classes load them. */

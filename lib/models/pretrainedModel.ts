@@ -1,11 +1,12 @@
 import { type DeviceLike, Device, resolveDevice } from '../device';
-import { type FloatDType } from '../dtype';
+import { type FloatDType, dtypeDetail } from '../dtype';
 import { Parameters, withoutInitialValues } from '../nn/parameters';
 import { Generator } from '../random';
 import type { TensorContainer } from '../scope';
 import type { Parameter, Tensor } from '../tensor';
 import { type HubOptions, resolveModel } from '../checkpoints/hub';
 import { loadWeights } from './loadWeights';
+import { type WeightTerms, requireMemory } from './memoryEstimate';
 import { readModelConfig, saveModel } from './pretrained';
 
 export interface ModelOptions {
@@ -80,6 +81,11 @@ export abstract class PretrainedModel implements TensorContainer {
     this.dispose();
   }
 
+  /** @throws XlformersError ERR_CONFIG when the device cannot hold the weights */
+  protected requireMemory(terms: WeightTerms): void {
+    requireMemory(terms, dtypeDetail(this.weights.dtype).bytes, this.device);
+  }
+
   /** @internal Drops what was cached for inference. */
   abstract clearCache(): void;
 
@@ -96,7 +102,7 @@ export abstract class PretrainedModel implements TensorContainer {
     optional?: (name: string) => boolean,
   ): Promise<Model> {
     const directory = await resolveModel(nameOrPath, options);
-    const config = readConfig(await readModelConfig(directory));
+    const config = await readModelConfig(directory, readConfig);
     const model = withoutInitialValues(() => make(config));
     try {
       const { checkFinite, signal } = options;

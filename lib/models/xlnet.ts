@@ -22,6 +22,7 @@ import { scope } from '../scope';
 import { type NestedArray, type Parameter, Tensor } from '../tensor';
 import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
+import { xlnetWeightTerms } from './memoryEstimate';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import { feedForwardActivation, type XLNetConfig, type XLNetOptions } from './xlnetConfig';
 import { xlnetConfig, xlnetConfigFromFile, xlnetConfigToFile } from './xlnetConfig';
@@ -87,6 +88,7 @@ export abstract class XLNetBase extends PretrainedModel {
   protected constructor(options: XLNetOptions, modelOptions: ModelOptions) {
     super(modelOptions);
     this.config = xlnetConfig(options);
+    this.requireMemory(xlnetWeightTerms(this.config));
   }
 
   /** The bare model inside. */

@@ -5,6 +5,7 @@ import { Encoding, type Truncation, fillTemplate, templateLength, truncate } fro
 import { type SentencePieceSettings, partsFromSentencePiece } from './fromSentencePiece';
 import { partsFromTokenizerJson } from './fromTokenizerJson';
 import { JsonObject } from './jsonObject';
+import { maxTextLength } from './limits';
 import { ifPresent, readTokenizerFile, readTokenizerText } from './readTokenizerFile';
 import { type TrainOptions, trainSentencePiece } from './trainSentencePiece';
 import { type Tokens, TokenSink } from './tokenSink';
@@ -163,6 +164,14 @@ export class XLNetTokenizer {
     let sequences = texts.map((text: unknown, index): Tokens => {
       if (typeof text !== 'string')
         throw argumentError('ERR_ARG_TYPE', index === 0 ? 'text' : 'pair', text, 'a string');
+      if (text.length > maxTextLength) {
+        throw argumentError(
+          'ERR_ARG_RANGE',
+          index === 0 ? 'text' : 'pair',
+          text,
+          `at most ${maxTextLength} characters; encode it in parts`,
+        );
+      }
       const sink = new TokenSink();
       pipeline.encode(text, sink);
       return sink.tokens();

@@ -105,7 +105,7 @@ test.each([
   [
     ['train', '/no/such/file', '--out', path.join(scratch, 'none')],
     1,
-    /\/no\/such\/file: cannot be read.*ERR_FILE_READ/,
+    /\/no\/such\/file: there is no such file.*ERR_FILE_NOT_FOUND/,
   ],
   [['evaluate', '/no/such', 'x'], 1, /holds no config.json/],
   [['generate', out, '--device', 'tpu'], 1, /device: got 'tpu'/],
@@ -119,5 +119,5 @@ test.each([
 test('--json gives errors as JSON too', async () => {
   const { code, stdout } = await runCli(['evaluate', '/no/such', 'x', '--json']);
   expect(code).toBe(1);
-  expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_FILE_READ' } });
+  expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_FILE_NOT_FOUND' } });
 });
