@@ -79,6 +79,8 @@ export async function entryDataStart(handle: fs.FileHandle, file: string, entry:
   if (header.readUInt16LE(8) !== 0) fail('is compressed');
   const nameLength = header.readUInt16LE(26);
   const extraLength = header.readUInt16LE(28);
+  const start = entry.offset + 30 + nameLength + extraLength;
+  if (start + entry.size > entry.limit) fail('overlaps what follows it');
   const rest = Buffer.from(await readExactly(handle, file, entry.offset + 30, nameLength + extraLength));
   if (rest.toString('utf8', 0, nameLength) !== entry.name) fail('its two headers name different entries');
   // Sizes may follow the data (flag 8); where they are here or in the zip64 field, they must agree.
@@ -87,8 +89,6 @@ export async function entryDataStart(handle: fs.FileHandle, file: string, entry:
     const { size, compressed } = wideFields(rest.subarray(nameLength), narrow, fail);
     if (size !== entry.size || compressed !== entry.size) fail('its two headers give different sizes');
   }
-  const start = entry.offset + 30 + nameLength + extraLength;
-  if (start + entry.size > entry.limit) fail('overlaps what follows it');
   return start;
 }
 

@@ -119,5 +119,5 @@ test.each([
 test('--json gives errors as JSON too', async () => {
   const { code, stdout } = await runCli(['evaluate', '/no/such', 'x', '--json']);
   expect(code).toBe(1);
-  expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_FILE_NOT_FOUND' } });
+  expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_FILE_READ' } });
 });
