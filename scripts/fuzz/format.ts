@@ -15,6 +15,6 @@ export interface Format {
 }
 
 /** @throws Error when a result is not what it must be */
-export function require(holds: boolean, what: string): void {
+export function requireBounds(holds: boolean, what: string): void {
   if (!holds) throw new Error(`out of bounds: ${what}`);
 }

@@ -6,20 +6,21 @@ import { transformerXLConfigFromFile, transformerXLConfigToFile } from '../../li
 import { xlnetConfigFromFile, xlnetConfigToFile } from '../../lib/models/xlnetConfig';
 import { fixturePath } from '../../test/support/fixtures';
 import { mutateBytes } from './bytes';
-import { type Format, require } from './format';
+import { type Format, requireBounds } from './format';
 import { mutateJson } from './json';
 
 /** What is accepted is accepted again when it is written. */
 function checkConfig(file: Record<string, unknown>): void {
   const isXlnet = file.model_type === 'xlnet';
   const first = isXlnet ? xlnetConfigFromFile(file) : transformerXLConfigFromFile(file);
-  for (const value of Object.values(first)) require(typeof value !== 'number' || Number.isFinite(value), 'a number');
+  for (const value of Object.values(first))
+    requireBounds(typeof value !== 'number' || Number.isFinite(value), 'a number');
   if (first.numLabels > 1e4) return;
   const written = isXlnet
     ? xlnetConfigToFile(xlnetConfigFromFile(file), 'XLNetModel')
     : transformerXLConfigToFile(transformerXLConfigFromFile(file), 'TransfoXLModel');
   const second = isXlnet ? xlnetConfigFromFile(written) : transformerXLConfigFromFile(written);
-  require(JSON.stringify(first) === JSON.stringify(second), 'a configuration that changes when it is saved');
+  requireBounds(JSON.stringify(first) === JSON.stringify(second), 'a configuration that changes when it is saved');
 }
 
 export const config: Format = {
@@ -44,9 +45,9 @@ const labelled = (extension: string, ...texts: string[]): Format => ({
     const place = path.join(folder, `data.${extension}`);
     await fs.writeFile(place, file);
     const examples = await readLabelledText(place);
-    require(examples.length > 0, 'no examples');
+    requireBounds(examples.length > 0, 'no examples');
     for (const { text, label } of examples)
-      require(typeof text === 'string' && typeof label === 'string', 'an example');
+      requireBounds(typeof text === 'string' && typeof label === 'string', 'an example');
   },
 });
 

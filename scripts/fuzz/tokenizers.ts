@@ -4,7 +4,7 @@ import { XLNetTokenizer } from '../../lib';
 import { fixturePath } from '../../test/support/fixtures';
 import type { TestRandom } from '../../test/support/random';
 import { mutateBytes } from './bytes';
-import { type Format, require } from './format';
+import { type Format, requireBounds } from './format';
 import { mutateJson } from './json';
 
 const samples = ['', 'Hello, world! 1,234', '  ▁ <sep>\ufdfa\u0301é\ud83d\ude00\ud800 ', 'aaaaaaaaaa'.repeat(20)];
@@ -16,9 +16,9 @@ async function check(file: Buffer, folder: string, name: string): Promise<void> 
   const tokenizer = await XLNetTokenizer.fromFile(place);
   for (const text of samples) {
     const { ids, offsets } = tokenizer.encode(text);
-    for (const id of ids) require(id >= 0 && id < tokenizer.vocabSize, `id ${id} of ${tokenizer.vocabSize}`);
+    for (const id of ids) requireBounds(id >= 0 && id < tokenizer.vocabSize, `id ${id} of ${tokenizer.vocabSize}`);
     for (const [start, end] of offsets)
-      require(start >= 0 && start <= end && end <= text.length, `offsets ${start}, ${end}`);
+      requireBounds(start >= 0 && start <= end && end <= text.length, `offsets ${start}, ${end}`);
     tokenizer.decode(ids);
   }
 }

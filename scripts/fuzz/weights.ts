@@ -5,7 +5,7 @@ import { dtypeBytes } from '../../lib/checkpoints/safetensorsHeader';
 import { type WeightsFile, openFile, openWeights } from '../../lib/checkpoints/weights';
 import { fixturePath } from '../../test/support/fixtures';
 import { mutateBytes } from './bytes';
-import { type Format, require } from './format';
+import { type Format, requireBounds } from './format';
 import { mutateJson } from './json';
 
 /** Reads every tensor: as many bytes as type and shape say, and no more than the file has. */
@@ -13,8 +13,11 @@ export async function readAll(weights: WeightsFile, fileSize: number): Promise<v
   try {
     for (const [name, { dtype, shape }] of weights.tensors) {
       const bytes = shape.reduce((product, size) => product * size, dtypeBytes[dtype]);
-      require(Number.isSafeInteger(bytes) && bytes <= fileSize, `tensor of ${bytes} bytes in a file of ${fileSize}`);
-      require((await weights.read(name)).length === bytes, 'length of what was read');
+      requireBounds(
+        Number.isSafeInteger(bytes) && bytes <= fileSize,
+        `tensor of ${bytes} bytes in a file of ${fileSize}`,
+      );
+      requireBounds((await weights.read(name)).length === bytes, 'length of what was read');
     }
   } finally {
     await weights.close();
