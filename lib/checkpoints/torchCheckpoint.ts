@@ -96,7 +96,10 @@ async function openZip(path: string, handle: fs.FileHandle, size: number): Promi
     throw new XlformersError('ERR_TORCH_UNSUPPORTED', `${path}: its numbers are big-endian, expected little-endian`);
   }
   const bytes = (await readEntry(pickle, maxPickleBytes)) as Uint8Array;
-  const { value } = unpickle(bytes, { file: path, globals: torchGlobals, persistentLoad: storageOf });
+  const { value, end } = unpickle(bytes, { file: path, globals: torchGlobals, persistentLoad: storageOf });
+  if (end !== bytes.length) {
+    throw new XlformersError('ERR_PICKLE_STACK', `${path}: ${bytes.length - end} bytes after the end of '${pickle}'`);
+  }
   const storageStart: StorageStart = async (storage) => {
     const name = `${prefix}data/${storage.key}`;
     const entry = entries.get(name);
@@ -178,7 +181,7 @@ async function openLegacyHead(
     starts.set(storage.key, position + 8);
     position += 8 + storage.size * dtypeBytes[storage.dtype];
   }
-  if (position > size) fail(`has ${size} bytes, expected ${position}`);
+  if (position !== size) fail(`has ${size} bytes, expected ${position}`);
   return checked(path, handle, root, (storage) => Promise.resolve(starts.get(storage.key) as number));
 }
 
