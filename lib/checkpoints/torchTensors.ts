@@ -121,7 +121,9 @@ export const torchGlobals: ReadonlyMap<string, PickleGlobal> = new Map([
 /** The storage that a persistent id ('storage', type, key, location, elements, ...) names. */
 export function storageOf(id: PickleValue, fail: (message: string) => never): TorchStorage {
   const [kind, type, key, , size, view] = id instanceof PickleTuple ? id.items : [];
-  if (kind !== 'storage') return fail("a persistent id that is not ('storage', ...)");
+  if (kind !== 'storage' || (id as PickleTuple).items.length > 6) {
+    return fail("a persistent id that is not ('storage', type, key, location, size)");
+  }
   if (!(type instanceof PickleGlobal) || !('dtype' in type)) return fail('a storage of an unknown type');
   if (typeof key !== 'string' || !/^[A-Za-z0-9_.-]{1,64}$/.test(key))
     return fail('a storage whose key is no short name');

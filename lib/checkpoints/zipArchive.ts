@@ -19,6 +19,8 @@ const maxEntries = 65_535;
 const maxDirectoryBytes = 64 * 2 ** 20;
 const endBytes = 22;
 const locatorBytes = 20;
+/** Encrypted, strongly encrypted, directory encrypted. */
+const encryptedFlags = 0x2041;
 
 /**
  * Entries by name.
@@ -75,7 +77,7 @@ export async function entryDataStart(handle: fs.FileHandle, file: string, entry:
   const header = Buffer.from(await readExactly(handle, file, entry.offset, 30));
   if (header.toString('latin1', 0, 4) !== 'PK\x03\x04') fail('no local header');
   const flags = header.readUInt16LE(6);
-  if ((flags & 1) !== 0) fail('is encrypted');
+  if ((flags & encryptedFlags) !== 0) fail('is encrypted');
   if (header.readUInt16LE(8) !== 0) fail('is compressed');
   const nameLength = header.readUInt16LE(26);
   const extraLength = header.readUInt16LE(28);
@@ -111,7 +113,9 @@ function parseDirectory(directory: Buffer, count: number, fail: (message: string
     if (/(^|\/)\.\.?(\/|$)|^\/|\\|\0/.test(name)) fail(`entry '${name}' points out of the archive`);
     if (names.has(name)) fail(`entry '${name}' appears twice`);
     names.add(name);
-    if ((directory.readUInt16LE(at + 8) & 1) !== 0) fail(`entry '${name}' is encrypted`);
+    if (name.includes('\ufffd')) fail(`directory entry ${index} has a name that is not UTF-8`);
+    if ((directory.readUInt16LE(at + 8) & encryptedFlags) !== 0) fail(`entry '${name}' is encrypted`);
+    if (directory.readUInt16LE(at + 34) !== 0) fail(`entry '${name}' is on another disk`);
     const compressed = directory.readUInt32LE(at + 20);
     const size = directory.readUInt32LE(at + 24);
     const offset = directory.readUInt32LE(at + 42);

@@ -5,6 +5,7 @@ import { unpickle } from '../../lib/checkpoints/unpickle';
 import { fixturePath } from '../../test/support/fixtures';
 import type { TestRandom } from '../../test/support/random';
 import {
+  type TensorSketch,
   type ZipPart,
   int,
   pickle,
@@ -79,12 +80,9 @@ async function check(file: Buffer, folder: string): Promise<void> {
   await readAll(await openTorchCheckpoint(place), file.length);
 }
 
-/** Where the pickle of each file of the corpus lies is found again by its length. */
-const dictionaries = [
-  stateDictPickle(),
-  stateDictPickle({ shape: [3, 2], strides: [1, 3] }),
-  stateDictPickle({ offset: 2, shape: [2], strides: [2] }),
-];
+const sketches: TensorSketch[] = [{}, { shape: [3, 2], strides: [1, 3] }, { offset: 2, shape: [2], strides: [2] }];
+const dictionaries = sketches.map((sketch) => stateDictPickle(sketch));
+const legacyDictionaries = sketches.map((sketch) => stateDictPickle({ ...sketch, legacy: true }));
 
 export const torchArchive: Format = {
   corpus: async () => [
@@ -144,7 +142,7 @@ export const torchLegacy: Format = {
     size.writeBigInt64LE(6n);
     const tail = pickle(0x80, 2, ']', text('0'), 'a', '.', size, sixFloats);
     return [
-      ...dictionaries.map((data) => Buffer.concat([legacyHead, data, tail])),
+      ...legacyDictionaries.map((data) => Buffer.concat([legacyHead, data, tail])),
       await fs.readFile(fixturePath('hf', 'xlnet-classify', 'pytorch_model.bin')),
     ];
   },

@@ -33,6 +33,8 @@ export interface TensorSketch {
   requiresGrad?: Buffer;
   hooks?: Buffer;
   rebuild?: string;
+  /** The storage is described as before PyTorch 1.6, with the part of another that it is: none. */
+  legacy?: boolean;
   key?: Buffer;
   type?: string;
   size?: number;
@@ -46,7 +48,17 @@ export function tensorPickle(sketch: TensorSketch = {}): Buffer {
   const { key = text('0'), type = 'FloatStorage', size = 6, offset = 0, shape = [2, 3], strides = [3, 1] } = sketch;
   const { location = 'cpu', requiresGrad = pickle(0x89), rebuild = 'torch._utils\n_rebuild_tensor_v2' } = sketch;
   const hooks = sketch.hooks ?? pickle('ccollections\nOrderedDict\n', ')', 'R');
-  const storage = pickle(tuple(text('storage'), pickle(`ctorch\n${type}\n`), key, text(location), int(size)), 'Q');
+  const storage = pickle(
+    tuple(
+      text('storage'),
+      pickle(`ctorch\n${type}\n`),
+      key,
+      text(location),
+      int(size),
+      pickle(...(sketch.legacy ? ['N'] : [])),
+    ),
+    'Q',
+  );
   return pickle(
     `c${rebuild}\n`,
     tuple(storage, int(offset), tuple(...shape.map(int)), tuple(...strides.map(int)), requiresGrad, hooks),

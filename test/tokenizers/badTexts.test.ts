@@ -17,7 +17,7 @@ const texts: [string, string][] = [
   ['nothing', ''],
   ['spaces', ' '.repeat(10_000)],
   ['white space of all kinds', '\t\n\r\v\f\u00a0\u2003\u3000'.repeat(500)],
-  ['one word', 'a'.repeat(100_000)],
+  ['one word', 'a'.repeat(20_000)],
   ['numbers and commas', '1,2,3,'.repeat(10_000)],
   ['combining marks', `e${'\u0301'.repeat(20_000)}`],
   ['a character of 18 when decomposed', '\ufdfa'.repeat(5000)],
@@ -42,8 +42,8 @@ describe.each(['tokenizer.json', 'spiece.model'])('%s', (name) => {
     expect(typeof tokenizer.decode(ids)).toBe('string');
   });
 
-  test('4 MB of one letter, and maxLength', () => {
-    const text = 'a'.repeat(4 * 2 ** 20);
+  test('a megabyte of one letter, and maxLength', () => {
+    const text = 'a'.repeat(2 ** 20);
     const { ids } = tokenizers[name]!.encode(text, { truncation: true, maxLength: 128 });
     expect(ids.length).toBe(128);
   });
@@ -117,8 +117,8 @@ describe('work grows with the text, no faster', () => {
       return steps(() => tokenizers[name]!.encode(text));
     };
     count(100);
-    const once = count(20_000);
-    expect(count(40_000)).toBeLessThanOrEqual(2.3 * once + 100);
+    const once = count(5000);
+    expect(count(10_000)).toBeLessThanOrEqual(2.3 * once + 100);
   });
 
   /** The worst vocabulary: every piece begins like every other. */
