@@ -208,6 +208,17 @@ export class Tensor {
     this.version += 1;
   }
 
+  /** @internal Replaces the elements from `first` on. */
+  overwritePart(first: number, data: TypedArray): void {
+    const part = native.view(this.buffer, first * dtypeDetail(this.dtype).bytes, data.byteLength);
+    try {
+      native.upload(part, data);
+    } finally {
+      native.release(part);
+    }
+    this.version += 1;
+  }
+
   /** The only element of a one-element tensor. */
   async item(): Promise<number> {
     liveStorage(this);

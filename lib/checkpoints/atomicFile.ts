@@ -12,13 +12,16 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
+let writes = 0;
+
 /**
  * Writes a file so that a crash leaves either the old one or the new one: temporary name, sync, rename, sync of the directory.
  * @throws XlformersError ERR_FILE_WRITE naming the file
  */
 export async function writeAtomically(file: string, write: (handle: fs.FileHandle) => Promise<void>): Promise<void> {
   const directory = path.dirname(path.resolve(file));
-  const temporary = path.join(directory, `.${path.basename(file)}.${process.pid}.tmp`);
+  // The count keeps writers of the same file in this process apart.
+  const temporary = path.join(directory, `.${path.basename(file)}.${process.pid}-${(writes += 1)}.tmp`);
   try {
     const handle = await fs.open(temporary, 'w');
     try {

@@ -4,7 +4,7 @@
  */
 import type { promises as fs } from 'node:fs';
 import { XlformersError } from '../errors';
-import { openRegularFile, readExactly } from './readFile';
+import { openRegularFile, readExactly, readPieces } from './readFile';
 import { dtypeBytes } from './safetensorsHeader';
 import { gather, span, stateDict, storageOf, type TorchStorage, type TorchTensor, torchGlobals } from './torchTensors';
 import { type PickleGlobal, type PickleValue, unpickle } from './unpickle';
@@ -38,17 +38,35 @@ class TorchCheckpoint implements WeightsFile {
   }
 
   async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const tensor = this.entries.get(name);
-    if (!tensor) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${this.path}: no tensor '${name}'`);
-    const width = dtypeBytes[tensor.storage.dtype];
-    const { begin, end } = span(tensor);
-    const start = await this.storageStart(tensor.storage);
-    const bytes = await readExactly(this.handle, this.path, start + begin * width, (end - begin) * width);
+    const tensor = this.entry(name);
+    const { position, length } = await this.place(tensor);
+    const bytes = await readExactly(this.handle, this.path, position, length);
     return isContiguous(tensor) ? bytes : gather(tensor, bytes);
+  }
+
+  async *pieces(name: string): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    const tensor = this.entry(name);
+    if (!isContiguous(tensor)) return yield await this.read(name);
+    const { position, length } = await this.place(tensor);
+    yield* readPieces(this.handle, this.path, position, length);
   }
 
   async close(): Promise<void> {
     await this.handle.close();
+  }
+
+  private entry(name: string): TorchTensor {
+    const tensor = this.entries.get(name);
+    if (!tensor) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${this.path}: no tensor '${name}'`);
+    return tensor;
+  }
+
+  /** The bytes of the file that a tensor spans. */
+  private async place(tensor: TorchTensor): Promise<{ position: number; length: number }> {
+    const width = dtypeBytes[tensor.storage.dtype];
+    const { begin, end } = span(tensor);
+    const start = await this.storageStart(tensor.storage);
+    return { position: start + begin * width, length: (end - begin) * width };
   }
 }
 
@@ -117,7 +135,10 @@ async function readZip(path: string, handle: fs.FileHandle, size: number, global
     throw new XlformersError('ERR_TORCH_UNSUPPORTED', `${path}: its numbers are big-endian, expected little-endian`);
   }
   const bytes = (await readEntry(pickle, maxPickleBytes)) as Uint8Array;
-  const { value: root } = unpickle(bytes, { file: path, globals, persistentLoad: storageOf });
+  const { value: root, end } = unpickle(bytes, { file: path, globals, persistentLoad: storageOf });
+  if (end !== bytes.length) {
+    throw new XlformersError('ERR_PICKLE_STACK', `${path}: ${bytes.length - end} bytes after the end of '${pickle}'`);
+  }
   const storageStart: StorageStart = async (storage) => {
     const name = `${prefix}data/${storage.key}`;
     const entry = entries.get(name);
@@ -138,10 +159,27 @@ const legacyProtocol = 1001;
 
 /** Five pickles (magic number, protocol, system, objects, storage keys), then each storage: its elements as int64, its bytes. */
 async function readLegacy(path: string, handle: fs.FileHandle, size: number, globals: Globals): Promise<TorchFile> {
+  // Where the pickles end is not written anywhere: more is read until they fit.
+  for (let length = Math.min(size, 2 ** 20); ; length = Math.min(size, maxPickleBytes, 16 * length)) {
+    try {
+      return await readLegacyHead(path, handle, size, globals, await readExactly(handle, path, 0, length));
+    } catch (error) {
+      const isTooShort = error instanceof XlformersError && error.code === 'ERR_PICKLE_TRUNCATED';
+      if (!isTooShort || length === Math.min(size, maxPickleBytes)) throw error;
+    }
+  }
+}
+
+async function readLegacyHead(
+  path: string,
+  handle: fs.FileHandle,
+  size: number,
+  globals: Globals,
+  head: Uint8Array,
+): Promise<TorchFile> {
   const fail = (message: string): never => {
     throw new XlformersError('ERR_TORCH_LEGACY', `${path}: ${message}`);
   };
-  const head = await readExactly(handle, path, 0, Math.min(size, maxPickleBytes));
   let position = 0;
   const storages = new Map<string, TorchStorage>();
   const next = (): PickleValue => {
@@ -183,7 +221,7 @@ async function readLegacy(path: string, handle: fs.FileHandle, size: number, glo
     starts.set(storage.key, position + 8);
     position += 8 + storage.size * dtypeBytes[storage.dtype];
   }
-  if (position > size) fail(`has ${size} bytes, expected ${position}`);
+  if (position !== size) fail(`has ${size} bytes, expected ${position}`);
   return { root, storageStart: (storage) => Promise.resolve(starts.get(storage.key) as number) };
 }
 

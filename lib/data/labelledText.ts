@@ -21,7 +21,7 @@ export interface LabelledColumns {
 /**
  * Examples of a `.jsonl` file, an object {"text": …, "label": …} on each line, or of a `.csv` file whose header names the columns
  * `text` and `label`. Labels are strings; in JSON also integers and booleans. Other fields and columns are passed over.
- * @throws XlformersError ERR_FILE_READ; ERR_DATA_FORMAT naming file and line; ERR_ARG_RANGE for other endings of the name
+ * @throws XlformersError ERR_FILE_*; ERR_DATA_FORMAT naming file and line; ERR_ARG_RANGE for other endings of the name
  */
 export async function readLabelledText(file: string, columns?: LabelledColumns): Promise<LabelledText[]> {
   const extension = path.extname(file).toLowerCase();

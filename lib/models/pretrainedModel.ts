@@ -1,12 +1,14 @@
 import { type DeviceLike, Device, resolveDevice } from '../device';
-import { type FloatDType } from '../dtype';
-import { Parameters } from '../nn/parameters';
+import { type FloatDType, dtypeDetail } from '../dtype';
+import { Parameters, withoutInitialValues } from '../nn/parameters';
 import { Generator } from '../random';
 import type { TensorContainer } from '../scope';
 import type { Parameter, Tensor } from '../tensor';
 import { type HubOptions, resolveModel } from '../checkpoints/hub';
 import { type ConfigKeys, foreignKeys } from './configFile';
-import { loadWeights, readModelConfig, saveModel } from './pretrained';
+import { loadWeights } from './loadWeights';
+import { type WeightTerms, requireMemory } from './memoryEstimate';
+import { parsedConfig, readModelConfig, saveModel } from './pretrained';
 
 export interface ModelOptions {
   /** Of the initial weights and of dropout. Default 1. */
@@ -18,7 +20,10 @@ export interface ModelOptions {
 }
 
 /** How a model is made from files: a folder, or a hub id with `revision`, `localFilesOnly`, `cacheDir`, `token`, `onProgress`, `signal`. */
-export interface PretrainedOptions extends ModelOptions, HubOptions {}
+export interface PretrainedOptions extends ModelOptions, HubOptions {
+  /** Refuse weights that hold NaN or infinities. Default false. */
+  checkFinite?: boolean;
+}
 
 /** What every model has, whatever its architecture: weights, mode, files. */
 export abstract class PretrainedModel implements TensorContainer {
@@ -82,6 +87,11 @@ export abstract class PretrainedModel implements TensorContainer {
     this.dispose();
   }
 
+  /** @throws XlformersError ERR_CONFIG when the device cannot hold the weights */
+  protected requireMemory(terms: WeightTerms): void {
+    requireMemory(terms, dtypeDetail(this.weights.dtype).bytes, this.device);
+  }
+
   /** @internal Drops what was cached for inference. */
   abstract clearCache(): void;
 
@@ -101,10 +111,13 @@ export abstract class PretrainedModel implements TensorContainer {
   ): Promise<Model> {
     const directory = await resolveModel(nameOrPath, options);
     const file = await readModelConfig(directory);
-    const model = make(readConfig(file));
-    model.foreign = foreignKeys(file, configKeys);
+    const config = parsedConfig(directory, file, readConfig);
+    const foreign = parsedConfig(directory, file, (given) => foreignKeys(given, configKeys));
+    const model = withoutInitialValues(() => make(config));
+    model.foreign = foreign;
     try {
-      await loadWeights(directory, model.weights, prefix, optional, replaced);
+      const { checkFinite, signal } = options;
+      await loadWeights(directory, model.weights, { prefix, optional, replaced, checkFinite, signal });
     } catch (error) {
       model.dispose();
       throw error;

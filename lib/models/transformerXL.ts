@@ -19,6 +19,7 @@ import { Tensor } from '../tensor';
 import { compatibilityRules } from './compatibility';
 import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
+import { transformerXLWeightTerms } from './memoryEstimate';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import {
   type TransformerXLConfig,
@@ -68,6 +69,7 @@ export abstract class TransformerXLBase extends PretrainedModel {
   protected constructor(options: TransformerXLOptions, modelOptions: ModelOptions) {
     super(modelOptions);
     this.config = transformerXLConfig(options);
+    this.requireMemory(transformerXLWeightTerms(this.config));
   }
 
   /** The bare model inside. */

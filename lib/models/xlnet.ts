@@ -24,6 +24,7 @@ import type { NestedArray } from '../tensorData';
 import { compatibilityRules } from './compatibility';
 import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
+import { xlnetWeightTerms } from './memoryEstimate';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import { feedForwardActivation, type XLNetConfig, type XLNetOptions } from './xlnetConfig';
 import { xlnetConfig, xlnetConfigFromFile, xlnetConfigKeys, xlnetConfigToFile } from './xlnetConfig';
@@ -99,6 +100,7 @@ export abstract class XLNetBase extends PretrainedModel {
   protected constructor(options: XLNetOptions, modelOptions: ModelOptions) {
     super(modelOptions);
     this.config = xlnetConfig(options);
+    this.requireMemory(xlnetWeightTerms(this.config));
   }
 
   /** The bare model inside. */

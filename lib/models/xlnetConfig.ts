@@ -205,7 +205,9 @@ export function xlnetConfigFromFile(file: Record<string, unknown>): XLNetConfig 
     const { length } = Object.keys(labels);
     const names = Array.from({ length }, (_, id) => (labels as Record<string, unknown>)[id]);
     options.numLabels = length;
-    if (isListOfNames(names)) options.labelNames = names;
+    // The names that Hugging Face makes up are none.
+    const isNamed = names.some((name, id) => name !== `LABEL_${id}`);
+    if (isListOfNames(names) && isNamed) options.labelNames = names;
   }
   const config = xlnetConfig(options as XLNetOptions);
   const headDim = config.dModel / config.nHead;

@@ -1,3 +1,6 @@
+import { XlformersError } from '../errors';
+import { maxNormalizedLength } from './limits';
+
 /**
  * Text that remembers where it came from: for every UTF-16 unit the range of the original text, which token offsets are made of. While
  * nothing has changed there are no tables.
@@ -90,9 +93,15 @@ export class AlignedBuilder {
     return new AlignedText(this.text, this.starts, this.ends);
   }
 
-  /** Room for `count` more units; returns where they begin. */
+  /** Room for `count` more units; returns where they begin. @throws XlformersError ERR_ARG_RANGE when the text grows without measure */
   private reserve(count: number): number {
     const used = this.text.length;
+    if (used + count > maxNormalizedLength) {
+      throw new XlformersError(
+        'ERR_ARG_RANGE',
+        `text: normalization makes more than ${maxNormalizedLength} characters of it; encode it in parts`,
+      );
+    }
     if (used + count > this.starts.length) {
       const capacity = 2 * (used + count);
       const starts = new Int32Array(capacity);

@@ -8,6 +8,7 @@ import {
   layoutOptions,
 } from './batch';
 import { Encoding, type Truncation, fillTemplate, templateLength, truncate } from './encoding';
+import { maxTextLength } from './limits';
 import { type Tokens, TokenSink } from './tokenSink';
 import type { TokenizerParts } from './tokenizerParts';
 
@@ -128,6 +129,14 @@ export abstract class Tokenizer {
     let sequences = texts.map((text: unknown, index): Tokens => {
       if (typeof text !== 'string')
         throw argumentError('ERR_ARG_TYPE', index === 0 ? 'text' : 'pair', text, 'a string');
+      if (text.length > maxTextLength) {
+        throw argumentError(
+          'ERR_ARG_RANGE',
+          index === 0 ? 'text' : 'pair',
+          text,
+          `at most ${maxTextLength} characters; encode it in parts`,
+        );
+      }
       const sink = new TokenSink();
       pipeline.encode(text, sink);
       return sink.tokens();

@@ -97,7 +97,9 @@ describe('readLabelledText', () => {
 
   test('other endings, missing files and other encodings are refused', async () => {
     await expect(readLabelledText(path.join(directory, 'a.txt'))).rejects.toThrow('a name that ends in .jsonl');
-    await expect(readLabelledText(path.join(directory, 'no.csv'))).rejects.toMatchObject({ code: 'ERR_FILE_READ' });
+    await expect(readLabelledText(path.join(directory, 'no.csv'))).rejects.toMatchObject({
+      code: 'ERR_FILE_NOT_FOUND',
+    });
     const latin = Buffer.from('text,label\na,x\né,y\n', 'latin1');
     await expect(readLabelledText(await written('latin.csv', latin))).rejects.toThrow(
       /latin\.csv: line 3 is not UTF-8/,
