@@ -14,6 +14,9 @@ import type { WeightsFile, WeightInfo } from './weights';
 /** A pickle of tensors' names and shapes is a few hundred kilobytes. */
 const maxPickleBytes = 256 * 2 ** 20;
 
+/** Of files that hold words rather than tensors: a dictionary of short words takes 20 times their bytes. */
+const memoryPerByte = 24;
+
 /** Where the bytes of a storage lie. */
 type StorageStart = (storage: TorchStorage) => Promise<number>;
 
@@ -103,7 +106,7 @@ export async function readPickledValue(path: string, globals: Globals): Promise<
       throw new XlformersError('ERR_PICKLE_LIMIT', `${path}: has ${size} bytes, expected at most ${maxPickleBytes}`);
     }
     const bytes = await readExactly(handle, path, 0, size);
-    const { value, end } = unpickle(bytes, { file: path, globals });
+    const { value, end } = unpickle(bytes, { file: path, globals, memoryPerByte });
     if (value === legacyMagic) return (await readLegacy(path, handle, size, globals)).root;
     if (end !== size) throw new XlformersError('ERR_PICKLE_STACK', `${path}: ${size - end} bytes follow the pickle`);
     return value;

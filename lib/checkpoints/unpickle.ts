@@ -56,13 +56,15 @@ export interface UnpickleOptions {
   globals?: ReadonlyMap<string, PickleGlobal>;
   /** What a persistent id stands for; absent: none is allowed. */
   persistentLoad?: (id: PickleValue, fail: (message: string) => never) => PickleValue;
+  /** Bytes of memory that each byte of the file may take. Default 8. */
+  memoryPerByte?: number;
 }
 
 /**
  * A bound on memory, since one byte of a pickle can make a container of two hundred: what values cost is added up, roughly, whether they
  * are still needed or not. Real files stay far below: their text is most of what they make.
  */
-const budget = { base: 2 ** 26, perByte: 24, most: 2 ** 29 };
+const budget = { base: 2 ** 26, most: 2 ** 29 };
 const cost = { value: 24, text: 32, bytes: 128, list: 64, container: 256, entry: 48, mark: 16, memo: 48 };
 
 const makeMap = new PickleGlobal('collections.OrderedDict', (args, { fail, copy }) => {
@@ -114,7 +116,7 @@ class PickleMachine {
     private readonly options: UnpickleOptions,
   ) {
     this.reader = new PickleReader(options.file, bytes);
-    this.allowed = Math.min(budget.base + budget.perByte * bytes.length, budget.most);
+    this.allowed = Math.min(budget.base + (options.memoryPerByte ?? 8) * bytes.length, budget.most);
   }
 
   run(): { value: PickleValue; end: number } {

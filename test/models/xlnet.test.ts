@@ -154,7 +154,7 @@ describe('XLNetModel', () => {
       targetPositions: [[4]],
       useMems: false,
     });
-    out.lastHiddenState.backward(Tensor.from(random.normals(24), [1, 1, 24], double));
+    out.lastHiddenState.backward(Tensor.from(random.normals(24), [1, 1, 24], float64));
     return embeddings.grad!.data().then((gradient) => {
       for (let position = 0; position < length; position += 1) {
         const used = Array.from(gradient.slice(position * 24, (position + 1) * 24)).some((value) => value !== 0);
