@@ -63,7 +63,7 @@ const fragments = [
   tuple(),
 ];
 
-function mutatePickle(random: TestRandom, bytes: Buffer): Buffer {
+export function mutatePickle(random: TestRandom, bytes: Buffer): Buffer {
   if (random.uniform() < 0.4) return mutateBytes(random, bytes);
   let result = bytes;
   for (let edit = random.integer(1, 3); edit > 0; edit -= 1) {
