@@ -99,8 +99,8 @@ export async function summarizeModel(
     const tokens = batchSize * length;
     const logits = hasVocabularyHead ? vocabSize : 0;
     // Values that a layer makes for each token: projections, attention, norms and residuals of width dModel, and the inner layer's.
-    // A pass frees them before it computes logits; a gradient needs both.
-    const inference = tokens * Math.max(nLayer * (9 * dModel + dInner), logits);
+    // A pass frees them before the next layer, and before it computes logits; a gradient needs them all.
+    const inference = tokens * Math.max(10 * dModel + dInner, dModel + logits);
     const training = tokens * (nLayer * (10 * dModel + 2 * dInner) + 2 * logits);
     const packedHead = /xlnet/.test(String(config.model_type)) && hasVocabularyHead ? vocabSize * dModel : 0;
     return {

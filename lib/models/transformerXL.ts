@@ -235,24 +235,32 @@ export class TransformerXLModel extends TransformerXLBase {
     const attentions: Tensor[] = [];
     const hiddenStates = [states];
     this.attention.forEach((layer, index) => {
+      const entering = states;
       const before = memory?.hidden[index] ?? null;
-      if (returnsMemory) hidden.push(memoryUpdate(before, states, newLength));
-      const attended = layer.forward(states, {
-        memory: before,
-        memoryKeyValues: known?.[index] ?? null,
-        positions,
-        band,
-        memoryStarts,
-        headScale: scales[index] ?? null,
-        training,
-        generator,
-        keepKeyValues: returnsMemory && fixed ? newLength : null,
-        probabilities: inputs.outputAttentions === true,
+      // What a layer makes on its way is free for the next one.
+      const made = scope(() => {
+        const remembered = returnsMemory ? memoryUpdate(before, entering, newLength) : null;
+        const attended = layer.forward(entering, {
+          memory: before,
+          memoryKeyValues: known?.[index] ?? null,
+          positions,
+          band,
+          memoryStarts,
+          headScale: scales[index] ?? null,
+          training,
+          generator,
+          keepKeyValues: returnsMemory && fixed ? newLength : null,
+          probabilities: inputs.outputAttentions === true,
+        });
+        const leaving = (this.feedForward[index] as FeedForward).forward(attended.output, { training, generator });
+        return { remembered, leaving, keyValues: attended.keyValues, probabilities: attended.probabilities };
       });
-      if (attended.keyValues) keyValues.push(attended.keyValues);
-      if (attended.probabilities) attentions.push(attended.probabilities);
-      states = (this.feedForward[index] as FeedForward).forward(attended.output, { training, generator });
-      hiddenStates.push(states);
+      if (made.remembered) hidden.push(made.remembered);
+      if (made.keyValues) keyValues.push(made.keyValues);
+      if (made.probabilities) attentions.push(made.probabilities);
+      states = made.leaving;
+      if (inputs.outputHiddenStates) hiddenStates.push(states);
+      else if (index > 0) entering.dispose();
     });
     const lastHiddenState = drop(states);
     hiddenStates[hiddenStates.length - 1] = lastHiddenState;

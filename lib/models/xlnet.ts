@@ -272,32 +272,41 @@ export class XLNetModel extends XLNetBase {
     const attentions = { content: [] as Tensor[], query: [] as Tensor[] };
     this.attention.forEach((layer, index) => {
       const before = memory?.hidden[index] ?? null;
-      const entering = content as Tensor;
-      if (kept) hidden.push(remembered(before, entering, kept));
-      const result = layer.forward(entering, {
-        query,
-        targets,
-        // Nothing reads the last layer's content stream once the query stream has its keys.
-        needsContent: query === null || everything || index < config.nLayer - 1,
-        memory: before,
-        memoryKeyValues: known && layerKeyValues(known, index),
-        positions,
-        visibility,
-        headScale: scales[index] ?? null,
-        training,
-        generator,
-        keepKeyValues: kept && fixed ? kept : null,
-        probabilities: inputs.outputAttentions === true,
+      const entering = { content: content as Tensor, query };
+      // What a layer makes on its way is free for the next one.
+      const made = scope(() => {
+        const remembering = kept ? remembered(before, entering.content, kept) : null;
+        const { content, query, keyValues, probabilities } = layer.forward(entering.content, {
+          query: entering.query,
+          targets,
+          // Nothing reads the last layer's content stream once the query stream has its keys.
+          needsContent: entering.query === null || everything || index < config.nLayer - 1,
+          memory: before,
+          memoryKeyValues: known && layerKeyValues(known, index),
+          positions,
+          visibility,
+          headScale: scales[index] ?? null,
+          training,
+          generator,
+          keepKeyValues: kept && fixed ? kept : null,
+          probabilities: inputs.outputAttentions === true,
+        });
+        const feedForward = this.feedForward[index] as FeedForward;
+        const finish = (x: Tensor | null) => x && feedForward.forward(x, { training, generator });
+        return { remembering, content: finish(content), query: finish(query), keyValues, probabilities };
       });
-      if (result.keyValues) keyValues.push(result.keyValues.key, result.keyValues.value);
-      const feedForward = this.feedForward[index] as FeedForward;
-      const finish = (x: Tensor | null) => x && feedForward.forward(x, { training, generator });
-      content = finish(result.content);
-      query = finish(result.query);
-      if (content) states.content.push(content);
-      if (query) states.query.push(query);
-      if (result.probabilities?.content) attentions.content.push(result.probabilities.content);
-      if (result.probabilities?.query) attentions.query.push(result.probabilities.query);
+      if (made.remembering) hidden.push(made.remembering);
+      if (made.keyValues) keyValues.push(made.keyValues.key, made.keyValues.value);
+      if (made.probabilities?.content) attentions.content.push(made.probabilities.content);
+      if (made.probabilities?.query) attentions.query.push(made.probabilities.query);
+      ({ content, query } = made);
+      if (inputs.outputHiddenStates) {
+        if (content) states.content.push(content);
+        if (query) states.query.push(query);
+      } else if (index > 0) {
+        entering.content.dispose();
+        entering.query?.dispose();
+      }
     });
     const aliases = (list: Tensor[]) => (inputs.outputHiddenStates ? list.map((state) => state.alias()) : null);
     return {
