@@ -14,7 +14,7 @@ async function main(): Promise<void> {
   const tokenizer = new ByteLevelTokenizer();
   const decoder = tokenizer.stream();
   process.stdout.write(prompt);
-  for await (const { id } of generate(model, tokenizer.encode(prompt), {
+  for await (const { id } of generate(model, tokenizer.encode(prompt).ids, {
     maxTokens: 200,
     temperature: 0.8,
     topP: 0.95,

@@ -1,6 +1,6 @@
-import { XlformersError } from './errors';
+import { XlformersError, argumentError } from './errors';
 import { add } from './ops/add';
-import { keep, scope } from './scope';
+import { keep, runNow, scope } from './scope';
 import { Tensor } from './tensor';
 
 /**
@@ -50,12 +50,15 @@ export function isGradEnabled(): boolean {
   return gradEnabled;
 }
 
-/** Runs `body` without recording: for inference, evaluation, and inside gradients. */
+/**
+ * Runs `body` without recording: for inference, evaluation, and inside gradients.
+ * @throws XlformersError ERR_ARG_TYPE when `body` returns a promise: what runs after an `await` would be recorded again.
+ */
 export function noGrad<T>(body: () => T): T {
   const before = gradEnabled;
   gradEnabled = false;
   try {
-    return body();
+    return runNow('noGrad', body);
   } finally {
     gradEnabled = before;
   }
@@ -104,29 +107,41 @@ export class TapeNode {
     }
   }
 
+  /** Whether the gradient ran, or everything that refers to the operator is disposed. */
+  get used(): boolean {
+    return this.saved === null;
+  }
+
   /** Runs the gradient function and hands the results to the edges. */
   run(): void {
-    const { saved } = this;
-    if (saved === null) {
-      throw new XlformersError(
-        'ERR_AUTOGRAD',
-        `backward: the tape of ${this.name} was used already; run forward again`,
-      );
-    }
     const results = this.gradient(this.gradients, {
-      saved,
-      wants: (input) => this.edges[input] != null,
+      saved: this.saved as Tensor[],
+      wants: (input) => this.edge(input) !== null,
       target: (input) => this.target(input),
     });
     results.forEach((result, input) => {
-      const edge = this.edges[input];
+      const edge = this.edge(input);
       if (result !== null && edge) deposit(edge, result);
     });
     this.free();
   }
 
-  private target(input: number): GradientTarget {
+  /** Forgets what has flowed here so far. */
+  clearGradients(): void {
+    this.gradients.forEach((gradient, index) => {
+      gradient?.dispose();
+      this.gradients[index] = null;
+    });
+  }
+
+  /** Where the gradient of an input goes; nowhere when the leaf was disposed meanwhile. */
+  private edge(input: number): Edge | null {
     const edge = this.edges[input];
+    return edge && !('leaf' in edge && edge.leaf.disposed) ? edge : null;
+  }
+
+  private target(input: number): GradientTarget {
+    const edge = this.edge(input);
     if (!edge) throw new XlformersError('ERR_INTERNAL', `${this.name}: the gradient of input ${input} is not wanted`);
     const existing = 'leaf' in edge ? edge.leaf.grad : edge.node.gradients[edge.output];
     if (existing && existing.exclusive) return { tensor: existing, accumulate: true };
@@ -143,10 +158,7 @@ export class TapeNode {
   private free(): void {
     for (const tensor of this.saved ?? []) tensor.dispose();
     this.saved = null;
-    this.gradients.forEach((gradient, index) => {
-      gradient?.dispose();
-      this.gradients[index] = null;
-    });
+    this.clearGradients();
   }
 }
 
@@ -182,15 +194,33 @@ export function backward(root: Tensor, gradient?: Tensor): void {
   if (start === null) {
     throw new XlformersError('ERR_AUTOGRAD', 'backward: this tensor depends on nothing that requires a gradient');
   }
-  if (gradient === undefined && root.size !== 1) {
+  if (gradient !== undefined) requireGradientOf(root, gradient);
+  else if (root.size !== 1) {
     throw new XlformersError('ERR_AUTOGRAD', `backward: shape [${root.shape.join(', ')}] needs an explicit gradient`);
   }
-  if (gradient !== undefined && gradient.shape.join() !== root.shape.join()) {
-    throw new XlformersError(
-      'ERR_ARG_SHAPE',
-      `gradient: got shape [${gradient.shape.join(', ')}], expected [${root.shape.join(', ')}]`,
-    );
+  const order = reverseOrder(start);
+  // Before anything flows, so that a refusal leaves every gradient as it was.
+  const used = order.find((node) => node.used);
+  if (used) {
+    throw new XlformersError('ERR_AUTOGRAD', `backward: the tape of ${used.name} was used already; run forward again`);
   }
+  try {
+    noGrad(() => {
+      start.gradients[root.outputIndex] = gradient
+        ? keep(gradient.alias())
+        : keep(Tensor.full(root.shape, 1, { dtype: root.dtype, device: root.device }));
+      for (const node of order) {
+        if (node.gradients.some((value) => value !== null)) scope(() => node.run());
+      }
+    });
+  } catch (error) {
+    for (const node of order) node.clearGradients();
+    throw error;
+  }
+}
+
+/** Every operator behind one, in an order in which each comes before its inputs. */
+function reverseOrder(start: TapeNode): TapeNode[] {
   const seen = new Set<TapeNode>([start]);
   const pending = [start];
   for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
@@ -200,14 +230,25 @@ export function backward(root: Tensor, gradient?: Tensor): void {
       pending.push(parent);
     }
   }
-  // Operators were recorded in an order in which each follows its inputs, so descending ids are a reverse topological order.
-  const order = [...seen].sort((a, b) => b.id - a.id);
-  noGrad(() => {
-    start.gradients[root.outputIndex] = gradient
-      ? keep(gradient.alias())
-      : keep(Tensor.full(root.shape, 1, { dtype: root.dtype, device: root.device }));
-    for (const node of order) {
-      if (node.gradients.some((value) => value !== null)) scope(() => node.run());
-    }
-  });
+  // Operators were recorded in an order in which each follows its inputs.
+  return [...seen].sort((a, b) => b.id - a.id);
+}
+
+function requireGradientOf(root: Tensor, gradient: Tensor): void {
+  if (!(gradient instanceof Tensor)) throw argumentError('ERR_ARG_TYPE', 'gradient', gradient, 'a Tensor');
+  if (gradient.shape.join() !== root.shape.join()) {
+    throw new XlformersError(
+      'ERR_ARG_SHAPE',
+      `gradient: got shape [${gradient.shape.join(', ')}], expected [${root.shape.join(', ')}]`,
+    );
+  }
+  if (gradient.dtype !== root.dtype) {
+    throw new XlformersError('ERR_ARG_TYPE', `gradient: got dtype ${gradient.dtype}, expected ${root.dtype}`);
+  }
+  if (gradient.device !== root.device) {
+    throw new XlformersError(
+      'ERR_ARG_HANDLE',
+      `gradient: got a tensor on ${gradient.device.name}, expected one on ${root.device.name}`,
+    );
+  }
 }

@@ -1,5 +1,5 @@
 import { defaultDevice } from './env';
-import { XlformersError } from './errors';
+import { XlformersError, argumentError, describe } from './errors';
 import { native, type NativeDevice, type NativeMemory } from './native';
 
 /** What `devices()` says of one device. */
@@ -94,10 +94,11 @@ export function devices(): BackendDescription[] {
 
 /**
  * The device of that name. Only `'auto'` falls back; a named device that cannot be had throws with the reason.
- * @throws XlformersError ERR_DEVICE
+ * @throws XlformersError ERR_DEVICE, ERR_ARG_TYPE
  */
 export function resolveDevice(device: DeviceLike = defaultDevice()): Device {
   if (device instanceof Device) return device;
+  if (typeof device !== 'string') throw argumentError('ERR_ARG_TYPE', 'device', device, 'a name or a Device');
   if (device === 'cpu') return Device.open('cpu', 0);
   const backends = native.backends();
   const cuda = backends.find((backend) => backend.name === 'cuda');
@@ -105,7 +106,10 @@ export function resolveDevice(device: DeviceLike = defaultDevice()): Device {
   if (device === 'auto') return cudaCount > 0 ? Device.open('cuda', 0) : Device.open('cpu', 0);
   const match = /^cuda(?::(\d{1,3}))?$/.exec(device);
   if (match === null) {
-    throw new XlformersError('ERR_DEVICE', `device: got '${device}', expected 'auto', 'cpu', 'cuda' or 'cuda:<index>'`);
+    throw new XlformersError(
+      'ERR_DEVICE',
+      `device: got ${describe(device)}, expected 'auto', 'cpu', 'cuda' or 'cuda:<index>'`,
+    );
   }
   const index = Number(match[1] ?? 0);
   if (index >= cudaCount) {

@@ -1,3 +1,4 @@
+import os from 'node:os';
 import path from 'node:path';
 
 /**
@@ -12,6 +13,7 @@ import path from 'node:path';
  * | XLFORMERS_CPU_ISA      | read by the addon: `baseline`, `avx2`, `avx512` or `neon` instead of the best one           | the best one     |
  * | XLFORMERS_CUDA_PLUGIN  | read by the addon: path of the CUDA plugin; empty: none                                    | beside the addon |
  * | HF_HOME, HF_HUB_CACHE  | where models from the hub are kept, shared with Python's huggingface_hub                   | ~/.cache/huggingface |
+ * | XDG_CACHE_HOME         | the folder above huggingface, where HF_HOME is not set                                     | ~/.cache         |
  * | HF_HUB_OFFLINE         | 1: only what is in that cache                                                              | downloads allowed |
  * | HF_TOKEN               | for models that are not public                                                             | none             |
  * | HF_ENDPOINT            | another hub                                                                                | the public one   |
@@ -37,10 +39,10 @@ export function faultPoint(): { point: string; remaining: number } | null {
   return point === undefined ? null : { point, remaining: Number(count) };
 }
 
-/** The folder of the hub's cache; null: the usual one. */
-export function hubCacheDirectory(): string | null {
-  const home = variable('HF_HOME');
-  return variable('HF_HUB_CACHE') ?? (home === null ? null : path.join(home, 'hub'));
+/** The folder of the hub's cache, where Python's huggingface_hub looks too. */
+export function hubCacheDirectory(): string {
+  const cache = variable('XDG_CACHE_HOME') ?? path.join(os.homedir(), '.cache');
+  return variable('HF_HUB_CACHE') ?? path.join(variable('HF_HOME') ?? path.join(cache, 'huggingface'), 'hub');
 }
 
 export function hubOffline(): boolean {
@@ -51,6 +53,6 @@ export function hubToken(): string | null {
   return variable('HF_TOKEN');
 }
 
-export function hubEndpoint(): string | null {
-  return variable('HF_ENDPOINT');
+export function hubEndpoint(): string {
+  return variable('HF_ENDPOINT') ?? 'https://huggingface.co';
 }

@@ -5,7 +5,8 @@ export type { DType, FloatDType, TypedArray } from './dtype';
 export { XlformersError } from './errors';
 export { Generator, type GeneratorState } from './random';
 export { keep, scope, type TensorContainer } from './scope';
-export { Parameter, Tensor, type NestedArray, type TensorData, type TensorOptions } from './tensor';
+export { Parameter, Tensor, type TensorOptions } from './tensor';
+export type { NestedArray, TensorData } from './tensorData';
 
 export * from './ops';
 
@@ -22,7 +23,7 @@ export {
   type SequenceClassificationOutput,
 } from './models/transformerXLHeads';
 export type { TransformerXLConfig, TransformerXLOptions } from './models/transformerXLConfig';
-export { XLNetModel, type XLNetInputs, type XLNetOutput } from './models/xlnet';
+export { XLNetModel, type XLNetInputs, type XLNetOutput, type XLNetPretrainedOptions } from './models/xlnet';
 export {
   XLNetForMultipleChoice,
   XLNetForSequenceClassification,
@@ -49,14 +50,44 @@ export type { DecodingOptions, DecodingSession, GenerativeModel } from './models
 export type { LanguageModel } from './models/languageModel';
 
 export { splitCorpus, readBytes, type Corpus } from './data/corpus';
+export {
+  labelNames,
+  type LabelledColumns,
+  type LabelledText,
+  readLabelledText,
+  splitExamples,
+} from './data/labelledText';
 export { OrderedBatches, type Batch } from './data/orderedBatches';
 export { factorizationOrder, type FactorizationOrder } from './data/permutationOrder';
+export { AutoTokenizer } from './tokenizers/autoTokenizer';
 export { ByteLevelTokenizer } from './tokenizers/byteLevel';
-export type { BatchOptions, EncodedBatch } from './tokenizers/batch';
+export type { BatchOptions, EncodedBatch, PaddingSide } from './tokenizers/batch';
 export type { Encoding, Truncation } from './tokenizers/encoding';
 export type { SentencePieceSettings } from './tokenizers/fromSentencePiece';
 export type { TrainOptions as TokenizerTrainOptions } from './tokenizers/trainSentencePiece';
-export { type DecodeOptions, type EncodeOptions, XLNetTokenizer } from './tokenizers/xlnetTokenizer';
+export { type DecodeOptions, type EncodeOptions, type TextOrPair, Tokenizer } from './tokenizers/tokenizer';
+export { TransformerXLTokenizer, type WordOptions } from './tokenizers/transformerXLTokenizer';
+export { XLNetTokenizer } from './tokenizers/xlnetTokenizer';
+export { attentionHeatMap } from './inference/attentionHeatMap';
+export { attentionWeights, type AttentionWeights, type AttentionWeightsOptions } from './inference/attentionWeights';
+export {
+  classifyTexts,
+  classNames,
+  type ClassifiedText,
+  type ClassifyTextsOptions,
+  type ProblemType,
+} from './inference/classifyTexts';
+export { encodeTexts, type EncodedText, type EncodeTextsOptions, type Pooling } from './inference/encodeTexts';
+export {
+  fillMasked,
+  type FillCandidate,
+  type FilledPlace,
+  type FilledText,
+  type FillOptions,
+  type FillOrder,
+} from './inference/fillMasked';
+export { summarizeModel, type MemoryNeeds, type ModelSummary, type SummaryOptions } from './inference/modelSummary';
+export type { TextBatchOptions } from './inference/textBatches';
 export {
   generate,
   generateBatch,
@@ -66,21 +97,31 @@ export {
   type GeneratedToken,
 } from './inference/generate';
 export { evaluate, type EvaluateOptions, type Evaluation } from './train/evaluate';
-export { classificationTask, type ClassificationData, type ClassificationEvaluation } from './train/classificationTask';
-export { languageModelTask, type LanguageModelData } from './train/languageModelTask';
+export { classificationTask, type ClassificationData } from './train/classificationTask';
 export {
-  permutationTask,
-  type PermutationData,
-  type PermutationEvaluation,
-  type PermutationOptions,
-} from './train/permutationTask';
-export type { HeldOut, MicroBatch, TaskFactory, TrainableModel, TrainingBatch, TrainingTask } from './train/task';
+  type ClassificationEvaluation,
+  type ClassificationEvaluationOptions,
+  evaluateClassifier,
+} from './train/evaluateClassifier';
+export type { PermutationEvaluation } from './train/evaluatePermutations';
+export { languageModelTask, type LanguageModelData } from './train/languageModelTask';
+export { permutationTask, type PermutationData, type PermutationOptions } from './train/permutationTask';
+export type {
+  HeldOut,
+  LossUnit,
+  MicroBatch,
+  TaskFactory,
+  TrainableModel,
+  TrainingBatch,
+  TrainingTask,
+} from './train/task';
 export { Trainer, type StepReport } from './train/trainer';
 export { trainInDirectory, type TrainingResult, type TrainingRunOptions } from './train/trainingRun';
 export type { TrainConfig, TrainOptions } from './train/trainConfig';
 export { lossCurve } from './train/lossCurve';
 export { convertCheckpoint, type ConvertOptions, type ConvertReport } from './checkpoints/convert';
 export { resolveModel, type DownloadProgress, type HubOptions } from './checkpoints/hub';
+export { writeNpy } from './checkpoints/npy';
 export { openSafetensors, writeSafetensors } from './checkpoints/safetensors';
 export { openWeights, type WeightInfo, type WeightsFile } from './checkpoints/weights';
 export { version } from './version';

@@ -33,15 +33,15 @@ export function choiceRule(fallback: string, choices: readonly string[]): Rule {
 
 export type Rules<T> = { readonly [K in keyof T]-?: Rule };
 
-/**
- * Options with defaults filled in.
- * @throws XlformersError ERR_CONFIG naming the option, what was given and what is accepted; unknown names get a suggestion
- */
-export function applyRules<T extends object>(path: string, rules: Rules<T>, given: unknown): T {
+/** @throws XlformersError ERR_CONFIG for what is no object or holds an unknown name, with a suggestion */
+export function requireKnownOptions(
+  path: string,
+  names: readonly string[],
+  given: unknown,
+): asserts given is Record<string, unknown> {
   if (given === null || typeof given !== 'object' || Array.isArray(given)) {
     throw new XlformersError('ERR_CONFIG', `${path}: got ${describe(given)}, expected an object`);
   }
-  const names = Object.keys(rules);
   for (const name of Object.keys(given)) {
     if (names.includes(name)) continue;
     const close = nearest(name, names);
@@ -50,10 +50,19 @@ export function applyRules<T extends object>(path: string, rules: Rules<T>, give
       `${path}.${name}: unknown option${close ? `; did you mean '${close}'?` : `; known are ${names.join(', ')}`}`,
     );
   }
+}
+
+/**
+ * Options with defaults filled in.
+ * @throws XlformersError ERR_CONFIG naming the option, what was given and what is accepted; unknown names get a suggestion
+ */
+export function applyRules<T extends object>(path: string, rules: Rules<T>, given: unknown): T {
+  const names = Object.keys(rules);
+  requireKnownOptions(path, names, given);
   const result: Record<string, unknown> = {};
   for (const name of names) {
     const { fallback, accepts, expected } = rules[name as keyof T];
-    const value = (given as Record<string, unknown>)[name] ?? fallback;
+    const value = given[name] ?? fallback;
     if (!accepts(value)) {
       throw new XlformersError('ERR_CONFIG', `${path}.${name}: got ${describe(value)}, expected ${expected}`);
     }
@@ -62,11 +71,13 @@ export function applyRules<T extends object>(path: string, rules: Rules<T>, give
   return result as T;
 }
 
-/** The candidate within two edits of a misspelt name, if any. */
-export function nearest(name: string, candidates: readonly string[]): string | undefined {
+/** The candidate within two edits of a misspelt name (or fewer, as asked), if any. */
+export function nearest(name: string, candidates: readonly string[], furthest = 2): string | undefined {
   let best: string | undefined;
-  let bestDistance = 3;
+  let bestDistance = furthest + 1;
   for (const candidate of candidates) {
+    // So many letters more or fewer are as many edits.
+    if (Math.abs(name.length - candidate.length) >= bestDistance) continue;
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) {
       best = candidate;

@@ -1,4 +1,4 @@
-import { XlformersError } from './errors';
+import { XlformersError, argumentError } from './errors';
 
 /** What a scope frees: tensors, and nothing else. */
 interface Disposable {
@@ -23,17 +23,38 @@ export function keep<T extends Disposable>(tensor: T): T {
   return tensor;
 }
 
-function* tensorsIn(value: unknown, depth = 0): Iterable<Disposable> {
-  if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value) || depth > 8) return;
-  if ('tensors' in value && typeof value.tensors === 'function') {
-    yield* (value as TensorContainer).tensors();
-  } else if ('dispose' in value && typeof value.dispose === 'function') {
-    yield value as Disposable;
-  } else if (value instanceof Map || value instanceof Set || Array.isArray(value)) {
-    for (const item of value.values()) yield* tensorsIn(item, depth + 1);
-  } else {
-    for (const item of Object.values(value)) yield* tensorsIn(item, depth + 1);
+/** The tensors inside a result, each object visited once: results may be deep, and may refer to themselves. */
+function* tensorsIn(result: unknown): Iterable<Disposable> {
+  const seen = new Set<unknown>();
+  const pending = [result];
+  while (pending.length > 0) {
+    const value = pending.pop();
+    if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value) || seen.has(value)) continue;
+    seen.add(value);
+    if ('tensors' in value && typeof value.tensors === 'function') {
+      yield* (value as TensorContainer).tensors();
+    } else if ('dispose' in value && typeof value.dispose === 'function') {
+      yield value as Disposable;
+    } else {
+      const items = value instanceof Map || value instanceof Set ? value.values() : Object.values(value);
+      for (const item of items) pending.push(item);
+    }
   }
+}
+
+/** @internal The body of a scope, run: it must be a function that has finished when it returns. @throws XlformersError ERR_ARG_TYPE */
+export function runNow<T>(caller: string, body: () => T): T {
+  if (typeof body !== 'function') throw argumentError('ERR_ARG_TYPE', `${caller}: body`, body, 'a function');
+  const result = body();
+  if (result !== null && typeof result === 'object' && 'then' in result && typeof result.then === 'function') {
+    // Nobody else will look at it: what it fails with must not end the process.
+    if (result instanceof Promise) result.catch(() => {});
+    throw new XlformersError(
+      'ERR_ARG_TYPE',
+      `${caller}: the body returned a promise, expected a synchronous function; await outside`,
+    );
+  }
+  return result;
 }
 
 /**
@@ -46,13 +67,7 @@ export function scope<T>(body: () => T): T {
   const tracked = new Set<Disposable>();
   stack.push(tracked);
   try {
-    const result = body();
-    if (result !== null && typeof result === 'object' && 'then' in result && typeof result.then === 'function') {
-      throw new XlformersError(
-        'ERR_ARG_TYPE',
-        'scope: the body returned a promise, expected a synchronous function; await outside the scope',
-      );
-    }
+    const result = runNow('scope', body);
     const outer = stack[stack.length - 2];
     for (const tensor of tensorsIn(result)) {
       if (tracked.delete(tensor)) outer?.add(tensor);

@@ -1,9 +1,11 @@
 import { type TapeNode, backward, isGradEnabled } from './autograd';
 import { type Device, type DeviceLike, resolveDevice } from './device';
-import { type DType, type TypedArray, dtypeDetail, isDType, isFloat } from './dtype';
-import { XlformersError, describe } from './errors';
+import { type DType, type TypedArray, dtypeDetail, isFloat } from './dtype';
+import { XlformersError, argumentError, describe } from './errors';
 import { native, type NativeBuffer } from './native';
+import { nearest } from './options';
 import { keep, trackInScope } from './scope';
+import { type TensorData, dataOfType, flattenData, hostMemory, requireDType } from './tensorData';
 
 /** Options of tensor constructors. */
 export interface TensorOptions {
@@ -14,11 +16,6 @@ export interface TensorOptions {
   /** Whether `backward()` collects a gradient for it. Default false. */
   requiresGrad?: boolean;
 }
-
-export type NestedArray = readonly (number | bigint | NestedArray)[];
-
-/** Data that `Tensor.from` takes. */
-export type TensorData = TypedArray | BigInt64Array | NestedArray | number;
 
 /** Device memory shared by the tensors that look at it; freed with the last of them. */
 class Storage {
@@ -52,7 +49,7 @@ export class Tensor {
   readonly shape: readonly number[];
   /** Number of elements. */
   readonly size: number;
-  /** The gradient that `backward()` left here, for leaves with `requiresGrad`. */
+  /** The gradient that `backward()` left here, for leaves with `requiresGrad`: a tensor of its own, disposed on its own. */
   grad: Tensor | null = null;
   /** @internal The operator that made it, while gradients may flow. */
   node: TapeNode | null = null;
@@ -60,7 +57,8 @@ export class Tensor {
   outputIndex = 0;
   /** @internal Raised whenever the contents change in place: what caches derived from weights check. */
   version = 0;
-  private storage: Storage | null;
+  /** A private name: what merely looks like a tensor, or inherits from one, has none. */
+  #storage: Storage | null;
 
   /** @internal Use `Tensor.from`, `Tensor.zeros`, … */
   protected constructor(
@@ -69,62 +67,85 @@ export class Tensor {
     readonly dtype: DType,
     readonly requiresGrad: boolean = false,
   ) {
-    this.storage = storage;
+    if (!(storage instanceof Storage)) {
+      throw new XlformersError(
+        'ERR_ARG_HANDLE',
+        'Tensor: not to be constructed; use Tensor.from, Tensor.zeros or Tensor.full',
+      );
+    }
+    this.#storage = storage;
     this.shape = Object.freeze([...shape]);
     this.size = elementCount(shape);
-    if (requiresGrad && !isFloat(dtype)) {
-      storage.release();
-      throw new XlformersError('ERR_ARG_TYPE', `requiresGrad: got dtype ${dtype}, expected float32 or float64`);
-    }
     trackInScope(this);
   }
 
   /** Uninitialised memory, for an operator to write to. @internal */
   static empty(shape: readonly number[], dtype: DType, device: Device): Tensor {
-    return new Tensor(allocate(shape, dtype, device), shape, dtype);
+    const own = ownShape(shape);
+    return new Tensor(allocate(own, dtype, device), own, dtype);
   }
 
   /**
    * A tensor with a copy of `data`: typed arrays keep their type (BigInt64Array becomes int32), nested arrays and numbers become
    * float32 unless `dtype` says otherwise.
    * @param shape default: the length of a typed array, the nesting of nested arrays.
-   * @throws XlformersError ERR_ARG_SHAPE, ERR_ARG_DATA, ERR_ARG_RANGE, ERR_OUT_OF_MEMORY
+   * @throws XlformersError ERR_ARG_TYPE, ERR_ARG_SHAPE, ERR_ARG_DATA, ERR_ARG_RANGE, ERR_DEVICE, ERR_OUT_OF_MEMORY
    */
   static from(data: TensorData, shape?: readonly number[], options: TensorOptions = {}): Tensor {
-    const device = resolveDevice(options.device);
-    const { array, dtype, shape: dataShape } = toTypedArray(data, options.dtype);
-    const finalShape = shape ?? dataShape;
-    const size = elementCount(finalShape);
+    const { device, dtype: wanted, requiresGrad } = checkedOptions(options);
+    const { array, dtype, shape: dataShape } = flattenData(data, wanted);
+    const own = shape === undefined ? dataShape : ownShape(shape);
+    const size = elementCount(own);
     if (size !== array.length) {
       throw new XlformersError(
         'ERR_ARG_SHAPE',
-        `data: got ${array.length} elements, expected ${size} for shape [${finalShape.join(', ')}]`,
+        `data: got ${array.length} elements, expected ${size} for shape [${own.join(', ')}]`,
       );
     }
-    const storage = allocate(finalShape, dtype, device);
-    if (size > 0) native.upload(storage.handle, array);
-    return new Tensor(storage, finalShape, dtype, options.requiresGrad);
+    return Tensor.written(own, dtype, device, requiresGrad, (handle) => native.upload(handle, array));
   }
 
+  /** @throws XlformersError as `from`; ERR_ARG_RANGE when the dtype cannot hold the value */
   static full(shape: readonly number[], value: number, options: TensorOptions = {}): Tensor {
-    const dtype = options.dtype ?? 'float32';
-    const device = resolveDevice(options.device);
-    const storage = allocate(shape, dtype, device);
-    const count = elementCount(shape);
-    if (count > 0) native.fill({ dtype: dtypeDetail(dtype).native, count, value, out: storage.handle });
-    return new Tensor(storage, shape, dtype, options.requiresGrad);
+    const { device, dtype = 'float32', requiresGrad } = checkedOptions(options);
+    requireDType(dtype);
+    const own = ownShape(shape);
+    const count = elementCount(own);
+    const kind = dtypeDetail(dtype).native;
+    return Tensor.written(own, dtype, device, requiresGrad, (out) => native.fill({ dtype: kind, count, value, out }));
   }
 
   static zeros(shape: readonly number[], options: TensorOptions = {}): Tensor {
     return Tensor.full(shape, 0, options);
   }
 
+  /** Memory that `write` fills; given back when it refuses. */
+  private static written(
+    shape: readonly number[],
+    dtype: DType,
+    device: Device,
+    requiresGrad: boolean,
+    write: (handle: NativeBuffer) => void,
+  ): Tensor {
+    if (requiresGrad && !isFloat(dtype)) {
+      throw new XlformersError('ERR_ARG_TYPE', `requiresGrad: got dtype ${dtype}, expected float32 or float64`);
+    }
+    const storage = allocate(shape, dtype, device);
+    try {
+      write(storage.handle);
+    } catch (error) {
+      storage.release();
+      throw error;
+    }
+    return new Tensor(storage, shape, dtype, requiresGrad);
+  }
+
   get device(): Device {
-    return this.live().device;
+    return liveStorage(this).device;
   }
 
   get disposed(): boolean {
-    return this.storage === null;
+    return Tensor.storageOf(this) === null;
   }
 
   /** Whether gradients flow back through it. */
@@ -134,23 +155,25 @@ export class Tensor {
 
   /** @internal The memory handle. @throws XlformersError ERR_DISPOSED */
   get buffer(): NativeBuffer {
-    return this.live().handle;
+    return liveStorage(this).handle;
   }
 
   /** @internal True when no other tensor looks at this memory, so that it may be changed in place. */
   get exclusive(): boolean {
-    return !this.live().shared;
+    return !liveStorage(this).shared;
   }
 
   /** @internal The same memory under another shape, outside the tape; disposed on its own. */
-  alias(shape: readonly number[] = this.shape): Tensor {
-    if (elementCount(shape) !== this.size) {
+  alias(shape?: readonly number[]): Tensor {
+    const storage = liveStorage(this);
+    const own = shape === undefined ? this.shape : ownShape(shape);
+    if (elementCount(own) !== this.size) {
       throw new XlformersError(
         'ERR_ARG_SHAPE',
-        `shape: got [${shape.join(', ')}], expected ${this.size} elements as in [${this.shape.join(', ')}]`,
+        `shape: got [${own.join(', ')}], expected ${this.size} elements as in [${this.shape.join(', ')}]`,
       );
     }
-    return new Tensor(this.live().retain(), shape, this.dtype);
+    return new Tensor(storage.retain(), own, this.dtype);
   }
 
   /** The same values, outside the tape. Shares memory. */
@@ -163,9 +186,9 @@ export class Tensor {
    * @throws XlformersError of the first operator that failed since the last read.
    */
   async data(): Promise<TypedArray> {
+    const storage = liveStorage(this);
     const { bytes, array } = dtypeDetail(this.dtype);
-    const target = new ArrayBuffer(this.size * bytes);
-    const storage = this.live();
+    const target = hostMemory(this.size * bytes);
     if (this.size > 0) await native.read(storage.handle, target);
     return new array(target);
   }
@@ -175,16 +198,30 @@ export class Tensor {
    * @param data of this tensor's type and size, or the bytes of such an array
    */
   overwrite(data: TypedArray): void {
+    const { handle } = liveStorage(this);
     const { bytes } = dtypeDetail(this.dtype);
-    if (data.byteLength !== this.size * bytes) {
-      throw new XlformersError('ERR_ARG_DATA', `data: got ${data.byteLength} bytes, expected ${this.size * bytes}`);
+    const array = dataOfType(data, this.dtype);
+    if (array.byteLength !== this.size * bytes) {
+      throw new XlformersError('ERR_ARG_DATA', `data: got ${array.byteLength} bytes, expected ${this.size * bytes}`);
     }
-    if (this.size > 0) native.upload(this.buffer, data);
+    native.upload(handle, array);
+    this.version += 1;
+  }
+
+  /** @internal Replaces the elements from `first` on. */
+  overwritePart(first: number, data: TypedArray): void {
+    const part = native.view(this.buffer, first * dtypeDetail(this.dtype).bytes, data.byteLength);
+    try {
+      native.upload(part, data);
+    } finally {
+      native.release(part);
+    }
     this.version += 1;
   }
 
   /** The only element of a one-element tensor. */
   async item(): Promise<number> {
+    liveStorage(this);
     if (this.size !== 1) {
       throw new XlformersError('ERR_ARG_SHAPE', `item: got shape [${this.shape.join(', ')}], expected one element`);
     }
@@ -197,14 +234,15 @@ export class Tensor {
    * @throws XlformersError ERR_AUTOGRAD when there is no tape, or it was used already.
    */
   backward(gradient?: Tensor): void {
+    liveStorage(this);
     backward(this, gradient);
   }
 
   /** Frees the memory when no other tensor looks at it. Harmless when repeated. */
   dispose(): void {
-    const { storage } = this;
+    const storage = Tensor.storageOf(this);
     if (storage === null) return;
-    this.storage = null;
+    this.#storage = null;
     this.node?.release();
     this.node = null;
     storage.release();
@@ -218,12 +256,21 @@ export class Tensor {
     return `Tensor(${this.dtype} [${this.shape.join(', ')}]${this.disposed ? ', disposed' : ''})`;
   }
 
-  private live(): Storage {
-    if (this.storage === null) {
-      throw new XlformersError('ERR_DISPOSED', `tensor of shape [${this.shape.join(', ')}]: it was disposed`);
+  /** @internal Null when disposed. @throws XlformersError ERR_ARG_HANDLE for what was not made by this class */
+  static storageOf(tensor: Tensor): Storage | null {
+    if (typeof tensor !== 'object' || tensor === null || !(#storage in tensor)) {
+      throw argumentError('ERR_ARG_HANDLE', 'this', tensor, 'a tensor that this library made');
     }
-    return this.storage;
+    return tensor.#storage;
   }
+}
+
+function liveStorage(tensor: Tensor): Storage {
+  const storage = Tensor.storageOf(tensor);
+  if (storage === null) {
+    throw new XlformersError('ERR_DISPOSED', `tensor of shape [${tensor.shape.join(', ')}]: it was disposed`);
+  }
+  return storage;
 }
 
 /** A weight: a leaf that wants a gradient, under its checkpoint name. Scopes leave it alone; its module disposes it. */
@@ -258,31 +305,37 @@ export function needsTape(inputs: readonly (Tensor | null | undefined)[]): boole
 }
 
 /** Number of elements of a shape. @throws XlformersError ERR_ARG_SHAPE when a size is no integer >= 0, or the product exceeds 2^53. */
-export function elementCount(shape: readonly number[]): number {
-  if (!Array.isArray(shape) || shape.length > 8) {
-    throw new XlformersError('ERR_ARG_SHAPE', `shape: got ${describe(shape)}, expected an array of at most 8 sizes`);
-  }
+function elementCount(shape: readonly number[]): number {
   let count = 1;
-  for (let axis = 0; axis < shape.length; axis += 1) {
-    const size: unknown = shape[axis];
-    if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
+  // Of the sizes that are not 0: operators multiply some of them, and none of those products may overflow either.
+  let sizes = 1;
+  for (const [axis, size] of shape.entries()) {
+    if (!Number.isSafeInteger(size) || size < 0) {
       throw new XlformersError('ERR_ARG_SHAPE', `shape[${axis}]: got ${describe(size)}, expected an integer >= 0`);
     }
     count *= size;
+    sizes *= size || 1;
   }
-  if (!Number.isSafeInteger(count)) {
+  if (!Number.isSafeInteger(sizes)) {
     throw new XlformersError('ERR_ARG_SHAPE', `shape: [${shape.join(', ')}] has more than 2^53 elements`);
   }
   return count;
 }
 
-function allocate(shape: readonly number[], dtype: DType, device: Device): Storage {
-  if (!isDType(dtype)) {
-    throw new XlformersError(
-      'ERR_ARG_TYPE',
-      `dtype: got ${describe(dtype)}, expected float32, float64, int32 or uint8`,
-    );
+/** A copy of a shape from outside, each size read once: getters and proxies cannot change it between check and use. */
+function ownShape(shape: readonly number[]): number[] {
+  const rank: unknown = Array.isArray(shape) ? shape.length : null;
+  if (typeof rank !== 'number' || !(rank <= 8)) {
+    throw new XlformersError('ERR_ARG_SHAPE', `shape: got ${describe(shape)}, expected an array of at most 8 sizes`);
   }
+  return Array.from({ length: rank }, (_, axis) => {
+    const size = shape[axis] as number;
+    return size === 0 ? 0 : size; // not -0
+  });
+}
+
+function allocate(shape: readonly number[], dtype: DType, device: Device): Storage {
+  requireDType(dtype);
   const bytes = elementCount(shape) * dtypeDetail(dtype).bytes;
   if (!Number.isSafeInteger(bytes)) {
     throw new XlformersError('ERR_ARG_SHAPE', `shape: [${shape.join(', ')}] needs more than 2^53 bytes`);
@@ -290,82 +343,20 @@ function allocate(shape: readonly number[], dtype: DType, device: Device): Stora
   return new Storage(native.allocate(device.handle, bytes), device);
 }
 
-const arrayDTypes: Record<string, DType> = {
-  Float32Array: 'float32',
-  Float64Array: 'float64',
-  Int32Array: 'int32',
-  Uint8Array: 'uint8',
-  Buffer: 'uint8',
-};
+const optionNames = ['device', 'dtype', 'requiresGrad'];
 
-function toTypedArray(data: TensorData, wanted?: DType): { array: TypedArray; dtype: DType; shape: number[] } {
-  if (wanted !== undefined && !isDType(wanted)) {
-    throw new XlformersError(
-      'ERR_ARG_TYPE',
-      `dtype: got ${describe(wanted)}, expected float32, float64, int32 or uint8`,
-    );
+function checkedOptions(options: TensorOptions): { device: Device; dtype?: DType; requiresGrad: boolean } {
+  if (options === null || typeof options !== 'object') {
+    throw argumentError('ERR_ARG_TYPE', 'options', options, 'an object');
   }
-  // Constructor names, not instanceof: arrays may come from another realm (vm contexts, test runners).
-  if (ArrayBuffer.isView(data)) {
-    const kind = data.constructor.name;
-    const dtype = arrayDTypes[kind];
-    if (dtype !== undefined && (wanted === undefined || wanted === dtype)) {
-      return { array: data as TypedArray, dtype, shape: [(data as TypedArray).length] };
-    }
-    if (dtype === undefined && kind !== 'BigInt64Array') {
-      throw new XlformersError(
-        'ERR_ARG_DATA',
-        `data: got ${kind}, expected Float32Array, Float64Array, Int32Array, Uint8Array, BigInt64Array or nested arrays`,
-      );
-    }
-    const values = data as Exclude<TensorData, NestedArray | number>;
-    return { ...convert(values, values.length, wanted ?? 'int32'), shape: [values.length] };
+  for (const name of Object.keys(options)) {
+    if (optionNames.includes(name)) continue;
+    const close = nearest(name, optionNames) ?? optionNames.join(', ');
+    throw new XlformersError('ERR_ARG_TYPE', `options: '${name}' is none; did you mean ${close}?`);
   }
-  const shape: number[] = [];
-  const flat: (number | bigint)[] = [];
-  flatten(data, 0, shape, flat);
-  return { ...convert(flat, flat.length, wanted ?? 'float32'), shape };
-}
-
-const integerRanges: Partial<Record<DType, readonly [number, number]>> = {
-  int32: [-(2 ** 31), 2 ** 31 - 1],
-  uint8: [0, 255],
-};
-
-function convert(values: Iterable<number | bigint>, length: number, dtype: DType): { array: TypedArray; dtype: DType } {
-  const { array: ArrayType, bytes } = dtypeDetail(dtype);
-  const array = new ArrayType(new ArrayBuffer(length * bytes));
-  const range = integerRanges[dtype];
-  let index = 0;
-  for (const value of values) {
-    const number = Number(value);
-    if (range && !(Number.isInteger(number) && number >= range[0] && number <= range[1])) {
-      throw new XlformersError(
-        'ERR_ARG_RANGE',
-        `data[${index}]: got ${describe(value)}, expected an integer in [${range[0]}, ${range[1]}] for ${dtype}`,
-      );
-    }
-    array[index] = number;
-    index += 1;
+  const { device, dtype, requiresGrad = false } = options;
+  if (typeof requiresGrad !== 'boolean') {
+    throw argumentError('ERR_ARG_TYPE', 'requiresGrad', requiresGrad, 'true or false');
   }
-  return { array, dtype };
-}
-
-function flatten(data: TensorData, depth: number, shape: number[], flat: (number | bigint)[]): void {
-  if (typeof data === 'number' || typeof data === 'bigint') {
-    if (depth !== shape.length) throw new XlformersError('ERR_ARG_SHAPE', 'data: nested arrays of unequal depth');
-    flat.push(data);
-    return;
-  }
-  if (!Array.isArray(data) || depth >= 8) {
-    throw new XlformersError('ERR_ARG_DATA', `data: got ${describe(data)}, expected numbers in nested arrays`);
-  }
-  if (shape.length === depth && flat.length === 0) shape.push(data.length);
-  if (shape[depth] !== data.length) {
-    throw new XlformersError(
-      'ERR_ARG_SHAPE',
-      `data: nested arrays of unequal length at depth ${depth}: got ${data.length}, expected ${shape[depth]}`,
-    );
-  }
-  for (let index = 0; index < data.length; index += 1) flatten(data[index] as TensorData, depth + 1, shape, flat);
+  return { device: resolveDevice(device), dtype, requiresGrad };
 }

@@ -15,19 +15,43 @@ import {
 import { exitCodes } from '../lib/cli/common';
 import { abortOnSignals } from '../lib/cli/signals';
 import { ProgressBar } from '../lib/cli/progressBar';
-import { trainingProgress } from '../lib/cli/trainingProgress';
+import { bitsPerCharacter, trainingProgress } from '../lib/cli/trainingProgress';
 import { splitCorpus } from '../lib/data/corpus';
 import { conditionalBitsPerByte } from './compressors';
 import { mobyDick } from './dataset';
 
-/** XLFORMERS_DEMO_STEPS shortens the run, for tests. */
-const steps = Number(process.env.XLFORMERS_DEMO_STEPS ?? 560);
-const directory = process.env.XLFORMERS_DEMO_DIRECTORY ?? path.join(__dirname, '..', 'runs', 'moby-dick');
-const memoryLength = 128;
-const evaluationMemory = 384;
+/** What tests make smaller. */
+export interface DemoOptions {
+  /** Path of the text. */
+  book: string;
+  /** Where checkpoints, the loss curve and at last the model go. */
+  directory: string;
+  steps: number;
+  /** Of the model; the inner width is four times, the heads are 64 wide. */
+  dModel: number;
+  layers: number;
+  /** Tokens of memory in training. */
+  memoryLength: number;
+  /** Tokens of memory in evaluation and in the sample. */
+  evaluationMemory: number;
+  /** Bytes of the sample. */
+  sampleLength: number;
+}
 
-async function main(): Promise<void> {
-  const book = await fs.readFile(await mobyDick());
+const usual: Omit<DemoOptions, 'book'> = {
+  directory: path.join(__dirname, '..', 'runs', 'moby-dick'),
+  steps: 560,
+  dModel: 256,
+  layers: 4,
+  memoryLength: 128,
+  evaluationMemory: 384,
+  sampleLength: 400,
+};
+
+/** Trains, evaluates, compares and writes. An unfinished run in the directory goes on; a finished one is replaced. */
+export async function demo(options: DemoOptions): Promise<void> {
+  const { directory, steps, dModel, layers, memoryLength, evaluationMemory, sampleLength } = options;
+  const book = await fs.readFile(options.book);
   const { train, valid, test } = splitCorpus(book, { valid: 0.02, test: 0.05 });
   const kilobytes = (bytes: Uint8Array) => `${Math.round(bytes.length / 1000)} kB`;
   console.log(`Moby Dick: ${kilobytes(train)} to train on, ${kilobytes(test)} of its end held out.\n`);
@@ -39,12 +63,12 @@ async function main(): Promise<void> {
       cutoffs: [],
       divVal: 1,
       tieProjs: [false],
-      nLayer: 4,
-      dModel: 256,
-      dEmbed: 256,
-      nHead: 4,
+      nLayer: layers,
+      dModel,
+      dEmbed: dModel,
+      nHead: dModel / 64,
       dHead: 64,
-      dInner: 1024,
+      dInner: 4 * dModel,
       dropout: 0,
       // Normalising first learns without the long plateau at letter frequencies that normalising last has in so short a run.
       preLnorm: true,
@@ -74,7 +98,7 @@ async function main(): Promise<void> {
       evaluation: { interval: Math.ceil(steps / 4), targetLength: 128, memoryLength: evaluationMemory, batchSize: 4 },
       checkpoint: { interval: Math.ceil(steps / 4) },
     },
-    onStep: trainingProgress(bar),
+    onStep: trainingProgress(bar, bitsPerCharacter),
     onEvaluation: ({ bitsPerCharacter }, step) => {
       bar.end();
       console.log(`step ${step}: ${bitsPerCharacter.toFixed(3)} bits per character on text not trained on`);
@@ -103,8 +127,8 @@ async function main(): Promise<void> {
   const prompt = 'Call me Ishmael. ';
   process.stdout.write(`\nA sample:\n\n${prompt}`);
   model.resetMemoryLength(evaluationMemory);
-  for await (const { id } of generate(model, tokenizer.encode(prompt), {
-    maxTokens: 400,
+  for await (const { id } of generate(model, tokenizer.encode(prompt).ids, {
+    maxTokens: sampleLength,
     temperature: 0.8,
     topP: 0.95,
     seed: 1,
@@ -117,4 +141,4 @@ async function main(): Promise<void> {
   model.dispose();
 }
 
-void main();
+if (require.main === module) void mobyDick().then((book) => demo({ ...usual, book }));

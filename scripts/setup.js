@@ -18,8 +18,16 @@ function fail(lines) {
   process.exit(1);
 }
 
-function has(command, args = ['--version']) {
-  return spawnSync(command, args, { stdio: 'ignore' }).status === 0;
+function has(command) {
+  return spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
+}
+
+/** Whether a compiler is there and takes C++17. */
+function compilesCpp17(compiler) {
+  // CXX may hold arguments too: "ccache g++".
+  const [command, ...first] = compiler.split(' ');
+  const options = [...first, '-std=c++17', '-fsyntax-only', '-x', 'c++', '-'];
+  return spawnSync(command, options, { input: '#include <optional>\nstd::optional<int> x;\n' }).status === 0;
 }
 
 /** Major and minor version. */
@@ -50,12 +58,18 @@ function checkTools() {
       '  pip install --user cmake      or a package of https://cmake.org/download',
     );
   }
-  if (!['c++', 'g++', 'clang++', process.env.CXX].some((compiler) => compiler && has(compiler))) {
-    missing.push('a C++17 compiler:', howToGet({ apt: 'g++', dnf: 'gcc-c++', brew: 'gcc' }));
+  // CMake takes CXX where it is set, else the first of these that it finds.
+  const { CXX } = process.env;
+  if (!(CXX ? [CXX] : ['c++', 'g++', 'clang++']).some(compilesCpp17)) {
+    missing.push(
+      `a C++17 compiler${CXX ? ` (CXX is ${CXX}, which is none)` : ''}:`,
+      howToGet({ apt: 'g++', dnf: 'gcc-c++', brew: 'gcc' }),
+    );
   }
   if (!has('make') && !has('ninja')) {
     missing.push('make or ninja:', howToGet({ apt: 'make', dnf: 'make', brew: 'ninja' }));
   }
+  if (!has('npm')) missing.push('npm, which comes with Node:', '  https://nodejs.org has both');
   if (missing.length > 0) fail(['Missing to build the native addon:', ...missing, 'Then run the same command again.']);
   if (!has('python3'))
     console.warn('python3 was not found: only the node-gyp build and the xz comparison of the demo need it.');
@@ -80,11 +94,13 @@ function hashOf(...names) {
 function run(title, command, args) {
   const started = Date.now();
   process.stdout.write(`${title} …\n`);
-  const { status } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
   if (status !== 0) {
     fail([
       `${title} failed: ${[command, ...args].join(' ')}`,
-      'What it printed above says why; then run the same command again.',
+      error
+        ? `${command} cannot be started: ${error.message}`
+        : 'What it printed above says why; then run the same command again.',
     ]);
   }
   process.stdout.write(`${title}: ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
@@ -114,8 +130,10 @@ function main() {
     fs.mkdirSync(path.dirname(stampFile), { recursive: true });
     fs.writeFileSync(stampFile, JSON.stringify(done));
   };
+  // npm would empty the folder that a link leads to: whoever made the link looks after it.
+  const linked = fs.lstatSync(path.join(root, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
   const needs = {
-    dependencies: !same('dependencies') || !fs.existsSync(path.join(root, 'node_modules', 'cmake-js')),
+    dependencies: !linked && (!same('dependencies') || !fs.existsSync(path.join(root, 'node_modules', 'cmake-js'))),
     native: !same('native') || !fs.existsSync(addon),
     typescript: !same('typescript') || !fs.existsSync(compiled),
   };

@@ -12,13 +12,16 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
+let writes = 0;
+
 /**
  * Writes a file so that a crash leaves either the old one or the new one: temporary name, sync, rename, sync of the directory.
  * @throws XlformersError ERR_FILE_WRITE naming the file
  */
 export async function writeAtomically(file: string, write: (handle: fs.FileHandle) => Promise<void>): Promise<void> {
   const directory = path.dirname(path.resolve(file));
-  const temporary = path.join(directory, `.${path.basename(file)}.${process.pid}.tmp`);
+  // The count keeps writers of the same file in this process apart.
+  const temporary = path.join(directory, `.${path.basename(file)}.${process.pid}-${(writes += 1)}.tmp`);
   try {
     const handle = await fs.open(temporary, 'w');
     try {
@@ -30,11 +33,26 @@ export async function writeAtomically(file: string, write: (handle: fs.FileHandl
     await fs.rename(temporary, file);
     await syncDirectory(directory);
   } catch (error) {
-    await fs.rm(temporary, { force: true });
-    if (error instanceof XlformersError) throw error;
-    throw new XlformersError('ERR_FILE_WRITE', `${file}: cannot be written: ${(error as Error).message}`, {
-      cause: error,
-    });
+    // What failed first is what counts.
+    await fs.rm(temporary, { force: true }).catch(() => undefined);
+    throw writeError(file, error);
+  }
+}
+
+/** ERR_FILE_WRITE naming the file or folder; an error of this library stays what it is. */
+export function writeError(file: string, error: unknown): XlformersError {
+  if (error instanceof XlformersError) return error;
+  return new XlformersError('ERR_FILE_WRITE', `${file}: cannot be written: ${(error as Error).message}`, {
+    cause: error,
+  });
+}
+
+/** A folder, with those above it, if it is not there. @throws XlformersError ERR_FILE_WRITE naming it */
+export async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await fs.mkdir(directory, { recursive: true });
+  } catch (error) {
+    throw writeError(directory, error);
   }
 }
 

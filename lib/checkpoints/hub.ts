@@ -2,13 +2,13 @@
  * Models by name: folders as they are, hub ids through the cache that Python's huggingface_hub uses too, and through the optional
  * package `@huggingface/hub` where something is missing. What comes from the network is checked against the hub's checksums.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream, promises as fs } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { hubCacheDirectory, hubEndpoint, hubOffline, hubToken } from '../env';
 import { XlformersError, describe } from '../errors';
-import { weightFiles } from './weights';
+import { RepositoryCache, checkedRevision, isCommit, isRepository } from './hubCache';
+import { type DownloadProgress, type HubClient, NetworkFailure, downloadSnapshot, reason } from './hubDownload';
+import { isDirectory } from './readFile';
+
+export type { DownloadProgress } from './hubDownload';
 
 export interface HubOptions {
   /** Branch, tag or commit. Default 'main'. */
@@ -17,33 +17,10 @@ export interface HubOptions {
   localFilesOnly?: boolean;
   /** Default: HF_HUB_CACHE, else `hub` in HF_HOME, else ~/.cache/huggingface/hub. */
   cacheDir?: string;
-  /** Default: HF_TOKEN. */
+  /** Default: HF_TOKEN. Sent to the hub only, never to the servers that it redirects to. */
   token?: string;
   onProgress?: (progress: DownloadProgress) => void;
   signal?: AbortSignal;
-}
-
-export interface DownloadProgress {
-  file: string;
-  loadedBytes: number;
-  totalBytes: number;
-}
-
-/** @internal What is used of `@huggingface/hub`. */
-export interface HubClient {
-  listFiles(params: Record<string, unknown>): AsyncIterable<HubFile>;
-  downloadFileToCacheDir(params: Record<string, unknown>): Promise<string>;
-}
-
-/** @internal */
-export interface HubFile {
-  type: string;
-  path: string;
-  size: number;
-  /** Git's hash of the file, or of its pointer. */
-  oid?: string;
-  /** Of large files: SHA-256. */
-  lfs?: { oid: string; size: number };
 }
 
 /** The names of the original publications. */
@@ -54,18 +31,6 @@ const shortNames: Record<string, string> = {
   'xlnet-large-cased': 'xlnet/xlnet-large-cased',
   'transfo-xl-wt103': 'transfo-xl/transfo-xl-wt103',
 };
-
-/** What a model needs beside its weights; all but config.json are optional. */
-const otherFiles = [
-  'config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'spiece.model',
-  'vocab.txt',
-  'vocab.bin',
-  'vocab.pkl',
-];
 
 /**
  * The folder of a model, downloaded where needed.
@@ -79,68 +44,49 @@ export async function resolveModel(nameOrPath: string, options: HubOptions = {},
   if (await isDirectory(nameOrPath)) return nameOrPath;
   const repository = repositoryOf(nameOrPath);
   const revision = checkedRevision(options.revision ?? 'main');
-  const cacheDir = options.cacheDir ?? hubCacheDirectory() ?? path.join(os.homedir(), '.cache', 'huggingface', 'hub');
-  const cached = await cachedSnapshot(cacheDir, repository, revision);
+  const cacheDir = options.cacheDir ?? hubCacheDirectory();
+  const cache = new RepositoryCache(cacheDir, repository);
+  const cached = await cache.find(revision);
   if (options.localFilesOnly ?? hubOffline()) {
-    if (cached) return cached;
+    if (cached) return cached.directory;
     throw new XlformersError(
       'ERR_FILE_NOT_FOUND',
       `${repository}: not in the cache ${cacheDir} (revision ${revision}), and downloads are off; ` +
-        'run once without localFilesOnly and HF_HUB_OFFLINE',
+        'run once without localFilesOnly (--offline) and HF_HUB_OFFLINE',
     );
   }
   // A commit never changes.
-  if (cached && isCommit(revision)) return cached;
+  if (cached?.hasVocabulary && isCommit(revision)) return cached.directory;
   try {
-    return await download(repository, revision, cacheDir, options, client ?? (await loadClient(repository)));
+    return await downloadSnapshot({
+      repository,
+      revision,
+      cache,
+      client: client ?? (await loadClient(repository)),
+      hubUrl: hubEndpoint(),
+      token: options.token ?? hubToken() ?? undefined,
+      onProgress: options.onProgress,
+      signal: options.signal,
+    });
   } catch (error) {
     options.signal?.throwIfAborted();
+    const failure = explained(error, repository, revision);
     // Without a network, what was downloaded before is as good as it gets.
-    if (cached && !(error instanceof XlformersError && error.code === 'ERR_PATH')) return cached;
-    if (error instanceof XlformersError) throw error;
-    throw new XlformersError('ERR_NETWORK', `${repository}: download failed: ${(error as Error).message}`, {
-      cause: error,
-    });
+    if (cached && (failure instanceof NetworkFailure || failure.code === 'ERR_UNSUPPORTED')) return cached.directory;
+    throw failure;
   }
 }
 
 /** A hub id; anything that could leave the cache folder is refused. */
 function repositoryOf(name: string): string {
-  const repository = shortNames[name] ?? name;
-  const part = '[A-Za-z0-9_](?:[A-Za-z0-9_]|[.-](?![.-])){0,95}';
-  if (new RegExp(`^${part}/${part}$`).test(repository)) return repository;
+  const repository = Object.hasOwn(shortNames, name) ? (shortNames[name] as string) : name;
+  if (isRepository(repository)) return repository;
   const looksLikePath = /^[./~\\]|^[A-Za-z]:|[\\]|\/.*\//.test(name);
   throw new XlformersError(
     looksLikePath && !name.includes('..') ? 'ERR_FILE_NOT_FOUND' : 'ERR_PATH',
     `${describe(name)} is neither a folder nor a hub id like 'xlnet/xlnet-base-cased'; ` +
       `short names are ${Object.keys(shortNames).join(', ')}`,
   );
-}
-
-function checkedRevision(revision: string): string {
-  if (/^[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}$/.test(revision) && !revision.includes('..')) return revision;
-  throw new XlformersError('ERR_PATH', `revision: got ${describe(revision)}, expected a branch, tag or commit`);
-}
-
-const isCommit = (revision: string) => /^[0-9a-f]{40}$/.test(revision);
-
-/** A snapshot that has a configuration and weights; null where there is none. */
-async function cachedSnapshot(cacheDir: string, repository: string, revision: string): Promise<string | null> {
-  const folder = path.join(cacheDir, `models--${repository.replace('/', '--')}`);
-  let commit = revision;
-  if (!isCommit(revision)) {
-    try {
-      commit = (await fs.readFile(path.join(folder, 'refs', revision), 'utf8')).trim();
-    } catch {
-      return null;
-    }
-    if (!isCommit(commit)) return null;
-  }
-  const snapshot = path.join(folder, 'snapshots', commit);
-  const has = (name: string) => isFile(path.join(snapshot, name));
-  if (!(await has('config.json'))) return null;
-  for (const name of weightFiles) if (await has(name)) return snapshot;
-  return null;
 }
 
 /** The package is optional: it is looked for when a download is wanted. */
@@ -158,125 +104,19 @@ async function loadClient(repository: string): Promise<HubClient> {
   }
 }
 
-async function download(
-  repository: string,
-  revision: string,
-  cacheDir: string,
-  { token = hubToken() ?? undefined, onProgress, signal }: HubOptions,
-  client: HubClient,
-): Promise<string> {
-  const shared = {
-    repo: { type: 'model', name: repository },
-    revision,
-    ...(token === undefined ? {} : { accessToken: token }),
-    ...(hubEndpoint() === null ? {} : { hubUrl: hubEndpoint() }),
-  };
-  const files = new Map<string, HubFile>();
-  const plainFetch: typeof fetch = (input, init) => fetch(input, { ...init, signal: signal ?? null });
-  for await (const file of client.listFiles({ ...shared, fetch: plainFetch })) {
-    signal?.throwIfAborted();
-    if (file.type === 'file') files.set(file.path, file);
+/** What a failed download means. The package's errors carry the answer's status. */
+function explained(error: unknown, repository: string, revision: string): XlformersError {
+  if (error instanceof XlformersError && !(error instanceof NetworkFailure)) return error;
+  const source = error instanceof NetworkFailure ? error.cause : error;
+  const { statusCode } = (source ?? {}) as { statusCode?: unknown };
+  const options = { cause: error };
+  if (statusCode === 404) {
+    const message = `${repository}: the hub has no such model, or no revision '${revision}' of it`;
+    return new XlformersError('ERR_FILE_NOT_FOUND', message, options);
   }
-  const wanted = await wantedFiles(files, async (name) => {
-    const local = await client.downloadFileToCacheDir({ ...shared, path: name, cacheDir, fetch: plainFetch });
-    return JSON.parse(await fs.readFile(local, 'utf8')) as unknown;
-  });
-  let folder = '';
-  for (const name of wanted) {
-    signal?.throwIfAborted();
-    const file = files.get(name);
-    if (!file) throw new XlformersError('ERR_NETWORK', `${repository}: has no file '${name}', which its index names`);
-    const totalBytes = file.lfs?.size ?? file.size;
-    const report = (loadedBytes: number) => onProgress?.({ file: name, loadedBytes, totalBytes });
-    report(0);
-    const local = await client.downloadFileToCacheDir({
-      ...shared,
-      path: name,
-      cacheDir,
-      fetch: countingFetch(plainFetch, report),
-    });
-    await verify(local, file);
-    report(totalBytes);
-    folder = path.dirname(local);
+  if (statusCode === 401 || statusCode === 403) {
+    const message = `${repository}: the hub lets only some read it, or has no such model: give 'token' or set HF_TOKEN`;
+    return new XlformersError('ERR_NETWORK', message, options);
   }
-  return folder;
-}
-
-/** Configuration, tokenizer, and the first kind of weights that the repository has. */
-async function wantedFiles(
-  files: ReadonlyMap<string, HubFile>,
-  readJson: (name: string) => Promise<unknown>,
-): Promise<string[]> {
-  const weights = weightFiles.find((name) => files.has(name));
-  if (!files.has('config.json') || weights === undefined) {
-    throw new XlformersError(
-      'ERR_FILE_NOT_FOUND',
-      `the repository lacks config.json or weights; looked for ${weightFiles.join(', ')}`,
-    );
-  }
-  const wanted = otherFiles.filter((name) => files.has(name));
-  if (!weights.endsWith('.json')) return [...wanted, weights];
-  const index = (await readJson(weights)) as { weight_map?: Record<string, unknown> } | null;
-  const shards = new Set(Object.values(index?.weight_map ?? {}));
-  for (const shard of shards) {
-    if (typeof shard !== 'string' || !/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(shard)) {
-      throw new XlformersError('ERR_PATH', `${weights}: names ${describe(shard)}, expected a plain file name`);
-    }
-  }
-  return [...wanted, weights, ...(shards as Set<string>)];
-}
-
-/** Counts the bytes of bodies as they are read. */
-function countingFetch(inner: typeof fetch, report: (loadedBytes: number) => void): typeof fetch {
-  return async (input, init) => {
-    const response = await inner(input, init);
-    if (!response.body) return response;
-    let loaded = 0;
-    const counter = new TransformStream<Uint8Array, Uint8Array>({
-      transform: (chunk, controller) => {
-        loaded += chunk.byteLength;
-        report(loaded);
-        controller.enqueue(chunk);
-      },
-    });
-    const { status, statusText, headers } = response;
-    const counted = new Response(response.body.pipeThrough(counter), { status, statusText, headers });
-    Object.defineProperty(counted, 'url', { value: response.url });
-    return counted;
-  };
-}
-
-/** @throws XlformersError ERR_NETWORK when the file is not what the hub says; the file is removed */
-async function verify(local: string, { path: name, size, oid, lfs }: HubFile): Promise<void> {
-  const real = await fs.realpath(local);
-  const expected = lfs
-    ? { algorithm: 'sha256', hash: lfs.oid, prefix: '' }
-    : oid && { algorithm: 'sha1', hash: oid, prefix: `blob ${size}\0` };
-  if (!expected) return;
-  const hash = createHash(expected.algorithm).update(expected.prefix);
-  for await (const chunk of createReadStream(real)) hash.update(chunk as Buffer);
-  const actual = hash.digest('hex');
-  if (actual === expected.hash.replace(/^sha256:/, '')) return;
-  await fs.rm(real, { force: true });
-  await fs.rm(local, { force: true });
-  throw new XlformersError(
-    'ERR_NETWORK',
-    `${name}: got ${expected.algorithm} ${actual}, expected ${expected.hash}: the download was damaged; try again`,
-  );
-}
-
-async function isDirectory(name: string): Promise<boolean> {
-  try {
-    return (await fs.stat(name)).isDirectory();
-  } catch {
-    return false;
-  }
-}
-
-async function isFile(name: string): Promise<boolean> {
-  try {
-    return (await fs.stat(name)).isFile();
-  } catch {
-    return false;
-  }
+  return new NetworkFailure(`${repository}: download failed: ${reason(error)}`, options);
 }

@@ -1,7 +1,7 @@
 /** Why a JSON text was refused. */
 export class JsonProblem extends Error {
   constructor(
-    readonly kind: 'syntax' | 'duplicate' | 'limit',
+    readonly kind: 'syntax' | 'duplicate' | 'limit' | 'encoding',
     message: string,
   ) {
     super(message);
@@ -17,8 +17,10 @@ export type JsonValue = string | boolean | null | JsonNumber | JsonValue[] | Map
 
 export interface JsonLimits {
   maxDepth: number;
-  /** Keys over all objects. */
+  /** Keys over all objects, and items over all arrays. */
   maxKeys: number;
+  /** Items of one array: what is read has short ones, and a long one costs far more than its text. */
+  maxItems: number;
 }
 
 /**
@@ -26,7 +28,7 @@ export interface JsonLimits {
  * so that no key ("__proto__") can reach a prototype.
  * @throws JsonProblem
  */
-export function scanJson(text: string, { maxDepth, maxKeys }: JsonLimits): JsonValue {
+export function scanJson(text: string, { maxDepth, maxKeys, maxItems }: JsonLimits): JsonValue {
   let position = 0;
   let keys = 0;
 
@@ -52,12 +54,17 @@ export function scanJson(text: string, { maxDepth, maxKeys }: JsonLimits): JsonV
       position += character === '\\' ? 2 : 1;
     }
     position += 1;
+    let parsed: string;
     try {
       // The engine's parser knows the escapes and refuses raw control characters.
-      return JSON.parse(text.slice(start, position)) as string;
+      parsed = JSON.parse(text.slice(start, position)) as string;
     } catch {
       return fail('invalid string');
     }
+    if (/\p{Surrogate}/u.test(parsed)) {
+      throw new JsonProblem('encoding', `half a surrogate pair in the string before character ${position}`);
+    }
+    return parsed;
   };
 
   const number = (): JsonNumber => {
@@ -101,6 +108,7 @@ export function scanJson(text: string, { maxDepth, maxKeys }: JsonLimits): JsonV
     for (;;) {
       items.push(value(depth + 1));
       if ((keys += 1) > maxKeys) throw new JsonProblem('limit', `more than ${maxKeys} entries`);
+      if (items.length > maxItems) throw new JsonProblem('limit', `an array of more than ${maxItems} items`);
       skipSpace();
       const next = text[position];
       position += 1;

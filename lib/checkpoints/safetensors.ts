@@ -1,7 +1,7 @@
 import type { promises as fs } from 'node:fs';
 import { XlformersError, describe } from '../errors';
 import { writeAtomically } from './atomicFile';
-import { openRegularFile, readExactly } from './readFile';
+import { openRegularFile, readExactly, readPieces } from './readFile';
 import {
   type SafetensorsDType,
   type SafetensorsEntryInfo,
@@ -36,13 +36,24 @@ export class SafetensorsFile {
    * @throws XlformersError ERR_CHECKPOINT_MISMATCH when there is none of that name, ERR_FILE_READ when the file got shorter
    */
   read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const entry = this.tensors.get(name);
-    if (!entry) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${this.path}: no tensor '${name}'`);
-    return readExactly(this.handle, this.path, this.dataStart + entry.begin, entry.end - entry.begin);
+    const { begin, end } = this.entry(name);
+    return readExactly(this.handle, this.path, this.dataStart + begin, end - begin);
+  }
+
+  /** @internal The same piece by piece; see `WeightsFile.pieces`. */
+  pieces(name: string): AsyncIterable<Uint8Array<ArrayBuffer>> {
+    const { begin, end } = this.entry(name);
+    return readPieces(this.handle, this.path, this.dataStart + begin, end - begin);
   }
 
   async close(): Promise<void> {
     await this.handle.close();
+  }
+
+  private entry(name: string): SafetensorsEntryInfo {
+    const entry = this.tensors.get(name);
+    if (!entry) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${this.path}: no tensor '${name}'`);
+    return entry;
   }
 }
 
@@ -180,11 +191,17 @@ export function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsDTyp
       return Float32Array.from(new Float64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8));
     case 'BF16': {
       const half = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
-      const bits = Uint32Array.from(half, (value) => value << 16);
+      const bits = new Uint32Array(half.length);
+      for (let index = 0; index < half.length; index += 1) bits[index] = (half[index] as number) << 16;
       return new Float32Array(bits.buffer);
     }
-    case 'F16':
-      return Float32Array.from(new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2), halfToNumber);
+    case 'F16': {
+      const half = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
+      const values = new Float32Array(half.length);
+      halfValues ??= Float32Array.from({ length: 65_536 }, (_, bits) => halfToNumber(bits));
+      for (let index = 0; index < half.length; index += 1) values[index] = halfValues[half[index] as number] as number;
+      return values;
+    }
     default:
       throw new XlformersError(
         'ERR_SAFETENSORS_DTYPE',
@@ -192,6 +209,9 @@ export function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsDTyp
       );
   }
 }
+
+/** By their bits; made when first needed. */
+let halfValues: Float32Array | null = null;
 
 /** IEEE 754 binary16. */
 function halfToNumber(bits: number): number {

@@ -4,18 +4,29 @@
  */
 import type { promises as fs } from 'node:fs';
 import { XlformersError } from '../errors';
-import { openRegularFile, readExactly } from './readFile';
+import { openRegularFile, readExactly, readPieces } from './readFile';
 import { dtypeBytes } from './safetensorsHeader';
 import { gather, span, stateDict, storageOf, type TorchStorage, type TorchTensor, torchGlobals } from './torchTensors';
-import { type PickleValue, unpickle } from './unpickle';
+import { type PickleGlobal, type PickleValue, unpickle } from './unpickle';
 import { entryDataStart, readZipDirectory } from './zipArchive';
 import type { WeightsFile, WeightInfo } from './weights';
 
 /** A pickle of tensors' names and shapes is a few hundred kilobytes. */
 const maxPickleBytes = 256 * 2 ** 20;
 
+/** Of files that hold words rather than tensors: a dictionary of short words takes 20 times their bytes. */
+const memoryPerByte = 24;
+
 /** Where the bytes of a storage lie. */
 type StorageStart = (storage: TorchStorage) => Promise<number>;
+
+/** What a file was made from, and where its storages are. */
+interface TorchFile {
+  root: PickleValue;
+  storageStart: StorageStart;
+}
+
+type Globals = ReadonlyMap<string, PickleGlobal>;
 
 class TorchCheckpoint implements WeightsFile {
   readonly tensors: ReadonlyMap<string, WeightInfo>;
@@ -30,17 +41,35 @@ class TorchCheckpoint implements WeightsFile {
   }
 
   async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const tensor = this.entries.get(name);
-    if (!tensor) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${this.path}: no tensor '${name}'`);
-    const width = dtypeBytes[tensor.storage.dtype];
-    const { begin, end } = span(tensor);
-    const start = await this.storageStart(tensor.storage);
-    const bytes = await readExactly(this.handle, this.path, start + begin * width, (end - begin) * width);
+    const tensor = this.entry(name);
+    const { position, length } = await this.place(tensor);
+    const bytes = await readExactly(this.handle, this.path, position, length);
     return isContiguous(tensor) ? bytes : gather(tensor, bytes);
+  }
+
+  async *pieces(name: string): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    const tensor = this.entry(name);
+    if (!isContiguous(tensor)) return yield await this.read(name);
+    const { position, length } = await this.place(tensor);
+    yield* readPieces(this.handle, this.path, position, length);
   }
 
   async close(): Promise<void> {
     await this.handle.close();
+  }
+
+  private entry(name: string): TorchTensor {
+    const tensor = this.entries.get(name);
+    if (!tensor) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${this.path}: no tensor '${name}'`);
+    return tensor;
+  }
+
+  /** The bytes of the file that a tensor spans. */
+  private async place(tensor: TorchTensor): Promise<{ position: number; length: number }> {
+    const width = dtypeBytes[tensor.storage.dtype];
+    const { begin, end } = span(tensor);
+    const start = await this.storageStart(tensor.storage);
+    return { position: start + begin * width, length: (end - begin) * width };
   }
 }
 
@@ -51,15 +80,46 @@ class TorchCheckpoint implements WeightsFile {
 export async function openTorchCheckpoint(path: string): Promise<WeightsFile> {
   const { handle, size } = await openRegularFile(path);
   try {
-    const magic = size >= 4 ? Buffer.from(await readExactly(handle, path, 0, 4)).toString('latin1') : '';
-    return magic === 'PK\x03\x04' ? await openZip(path, handle, size) : await openLegacy(path, handle, size);
+    const { root, storageStart } = (await isZip(path, handle, size))
+      ? await readZip(path, handle, size, torchGlobals)
+      : await readLegacy(path, handle, size, torchGlobals);
+    const tensors = stateDict(path, root);
+    // Every storage is where it should be before anything is read.
+    for (const { storage } of tensors.values()) await storageStart(storage);
+    return new TorchCheckpoint(path, handle, tensors, storageStart);
   } catch (error) {
     await handle.close();
     throw error;
   }
 }
 
-async function openZip(path: string, handle: fs.FileHandle, size: number): Promise<WeightsFile> {
+/**
+ * The value in a file of `torch.save` or of `pickle.dump`, where that is no checkpoint of tensors.
+ * @param globals harmless names by "module name", besides collections of the standard library
+ * @throws XlformersError ERR_FILE_*, ERR_ZIP, ERR_PICKLE_*, ERR_TORCH_* naming file and reason
+ */
+export async function readPickledValue(path: string, globals: Globals): Promise<PickleValue> {
+  const { handle, size } = await openRegularFile(path);
+  try {
+    if (await isZip(path, handle, size)) return (await readZip(path, handle, size, globals)).root;
+    if (size > maxPickleBytes) {
+      throw new XlformersError('ERR_PICKLE_LIMIT', `${path}: has ${size} bytes, expected at most ${maxPickleBytes}`);
+    }
+    const bytes = await readExactly(handle, path, 0, size);
+    const { value, end } = unpickle(bytes, { file: path, globals, memoryPerByte });
+    if (value === legacyMagic) return (await readLegacy(path, handle, size, globals)).root;
+    if (end !== size) throw new XlformersError('ERR_PICKLE_STACK', `${path}: ${size - end} bytes follow the pickle`);
+    return value;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function isZip(path: string, handle: fs.FileHandle, size: number): Promise<boolean> {
+  return size >= 4 && Buffer.from(await readExactly(handle, path, 0, 4)).toString('latin1') === 'PK\x03\x04';
+}
+
+async function readZip(path: string, handle: fs.FileHandle, size: number, globals: Globals): Promise<TorchFile> {
   const entries = await readZipDirectory(handle, path, size);
   const pickles = [...entries.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
   if (pickles.length !== 1) {
@@ -78,7 +138,10 @@ async function openZip(path: string, handle: fs.FileHandle, size: number): Promi
     throw new XlformersError('ERR_TORCH_UNSUPPORTED', `${path}: its numbers are big-endian, expected little-endian`);
   }
   const bytes = (await readEntry(pickle, maxPickleBytes)) as Uint8Array;
-  const { value } = unpickle(bytes, { file: path, globals: torchGlobals, persistentLoad: storageOf });
+  const { value: root, end } = unpickle(bytes, { file: path, globals, persistentLoad: storageOf });
+  if (end !== bytes.length) {
+    throw new XlformersError('ERR_PICKLE_STACK', `${path}: ${bytes.length - end} bytes after the end of '${pickle}'`);
+  }
   const storageStart: StorageStart = async (storage) => {
     const name = `${prefix}data/${storage.key}`;
     const entry = entries.get(name);
@@ -91,24 +154,41 @@ async function openZip(path: string, handle: fs.FileHandle, size: number): Promi
     }
     return entryDataStart(handle, path, entry);
   };
-  return checked(path, handle, value, storageStart);
+  return { root, storageStart };
 }
 
 const legacyMagic = 0x1950a86a20f9469cfc6cn;
 const legacyProtocol = 1001;
 
 /** Five pickles (magic number, protocol, system, objects, storage keys), then each storage: its elements as int64, its bytes. */
-async function openLegacy(path: string, handle: fs.FileHandle, size: number): Promise<WeightsFile> {
+async function readLegacy(path: string, handle: fs.FileHandle, size: number, globals: Globals): Promise<TorchFile> {
+  // Where the pickles end is not written anywhere: more is read until they fit.
+  for (let length = Math.min(size, 2 ** 20); ; length = Math.min(size, maxPickleBytes, 16 * length)) {
+    try {
+      return await readLegacyHead(path, handle, size, globals, await readExactly(handle, path, 0, length));
+    } catch (error) {
+      const isTooShort = error instanceof XlformersError && error.code === 'ERR_PICKLE_TRUNCATED';
+      if (!isTooShort || length === Math.min(size, maxPickleBytes)) throw error;
+    }
+  }
+}
+
+async function readLegacyHead(
+  path: string,
+  handle: fs.FileHandle,
+  size: number,
+  globals: Globals,
+  head: Uint8Array,
+): Promise<TorchFile> {
   const fail = (message: string): never => {
     throw new XlformersError('ERR_TORCH_LEGACY', `${path}: ${message}`);
   };
-  const head = await readExactly(handle, path, 0, Math.min(size, maxPickleBytes));
   let position = 0;
   const storages = new Map<string, TorchStorage>();
   const next = (): PickleValue => {
     const { value, end } = unpickle(head.subarray(position), {
       file: path,
-      globals: torchGlobals,
+      globals,
       persistentLoad: (id, refuse) => {
         const storage = storageOf(id, refuse);
         const known = storages.get(storage.key);
@@ -144,20 +224,8 @@ async function openLegacy(path: string, handle: fs.FileHandle, size: number): Pr
     starts.set(storage.key, position + 8);
     position += 8 + storage.size * dtypeBytes[storage.dtype];
   }
-  if (position > size) fail(`has ${size} bytes, expected ${position}`);
-  return checked(path, handle, root, (storage) => Promise.resolve(starts.get(storage.key) as number));
-}
-
-/** Every storage is where it should be before anything is read. */
-async function checked(
-  path: string,
-  handle: fs.FileHandle,
-  root: PickleValue,
-  storageStart: StorageStart,
-): Promise<WeightsFile> {
-  const tensors = stateDict(path, root);
-  for (const { storage } of tensors.values()) await storageStart(storage);
-  return new TorchCheckpoint(path, handle, tensors, storageStart);
+  if (position !== size) fail(`has ${size} bytes, expected ${position}`);
+  return { root, storageStart: (storage) => Promise.resolve(starts.get(storage.key) as number) };
 }
 
 function isContiguous({ shape, strides }: TorchTensor): boolean {

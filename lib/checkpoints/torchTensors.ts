@@ -1,7 +1,7 @@
 /** What a PyTorch file's pickle says of tensors, in the zip format and in the older one. */
-import { XlformersError, type ErrorCode } from '../errors';
+import { XlformersError } from '../errors';
 import { type SafetensorsDType, dtypeBytes } from './safetensorsHeader';
-import { PickleGlobal, type PickleObject, PickleTuple, type PickleValue } from './unpickle';
+import { type CallContext, PickleGlobal, type PickleObject, PickleTuple, type PickleValue } from './unpickle';
 
 /** A block of memory that tensors look at. */
 export interface TorchStorage extends PickleObject {
@@ -48,31 +48,52 @@ const sizes = (value: PickleValue | undefined): number[] | null => {
   return numbers.length === value.items.length && numbers.every((item) => item >= 0) ? numbers : null;
 };
 
-function rebuildTensor(args: readonly PickleValue[], fail: (message: string) => never): TorchTensor {
-  const [storage, offset, shapeValue, strideValue] = args;
-  const torch = (code: ErrorCode, message: string): never => {
-    throw new XlformersError(code, `a tensor in the pickle: ${message}`);
-  };
+function rebuildTensor(args: readonly PickleValue[], { fail }: CallContext): TorchTensor {
+  const [storage, offset, shapeValue, strideValue, requiresGrad = false, hooks = null] = args;
   if (!isStorage(storage)) return fail('a tensor without a storage');
+  if (typeof requiresGrad !== 'boolean' || (hooks !== null && !(hooks instanceof Map && hooks.size === 0))) {
+    return fail(
+      'a tensor with hooks, or with something else than a boolean for requires_grad',
+      'ERR_TORCH_UNSUPPORTED',
+    );
+  }
   const shape = sizes(shapeValue);
   const strides = sizes(strideValue);
   if (!shape || !strides || shape.length !== strides.length) {
-    return torch('ERR_TORCH_STRIDE', 'sizes or strides are not as many integers >= 0');
+    return fail('a tensor whose sizes or strides are not as many integers >= 0', 'ERR_TORCH_STRIDE');
   }
   if (typeof offset !== 'number' || !Number.isSafeInteger(offset) || offset < 0) {
-    return torch('ERR_TORCH_STRIDE', 'its offset is no integer >= 0');
+    return fail('a tensor whose offset is no integer >= 0', 'ERR_TORCH_STRIDE');
   }
   const elements = shape.reduce((product, size) => product * size, 1);
   const last = shape.reduce((sum, size, axis) => sum + (size - 1) * (strides[axis] as number), offset);
   if (elements > maxElements || (elements > 0 && last >= storage.size)) {
-    return torch('ERR_TORCH_STRIDE', `reaches element ${last} of a storage of ${storage.size}`);
+    return fail(`a tensor that reaches element ${last} of a storage of ${storage.size}`, 'ERR_TORCH_STRIDE');
   }
   // A stride of 0 shows one element many times: a small file must not become a large tensor.
   if (elements > storage.size) {
-    return torch('ERR_TORCH_STRIDE', `has ${elements} elements from a storage of ${storage.size}`);
+    return fail(`a tensor of ${elements} elements from a storage of ${storage.size}`, 'ERR_TORCH_STRIDE');
   }
   return { kind: 'tensor', storage, offset, shape, strides };
 }
+
+/** What PyTorch calls for tensors that this library has no use for. */
+const unsupportedTensors = [
+  'torch._utils _rebuild_sparse_tensor',
+  'torch._utils _rebuild_sparse_csr_tensor',
+  'torch._utils _rebuild_nested_tensor',
+  'torch._utils _rebuild_qtensor',
+  'torch._utils _rebuild_meta_tensor_no_storage',
+  'torch._utils _rebuild_wrapper_subclass',
+  'torch._utils _rebuild_device_tensor_from_numpy',
+  'torch._utils _rebuild_parameter_with_state',
+  'torch._tensor _rebuild_from_type_v2',
+].map((key) => {
+  const name = key.replace(' ', '.');
+  const refuse = (_: unknown, { fail }: CallContext) =>
+    fail(`'${name}' makes tensors that are not read here; save dense ones`, 'ERR_TORCH_UNSUPPORTED');
+  return [key, new PickleGlobal(name, refuse)] as const;
+});
 
 /** The globals that PyTorch's checkpoints name. */
 export const torchGlobals: ReadonlyMap<string, PickleGlobal> = new Map([
@@ -80,17 +101,18 @@ export const torchGlobals: ReadonlyMap<string, PickleGlobal> = new Map([
     ([name, dtype]) =>
       [`torch ${name}`, Object.assign(new PickleGlobal(`torch.${name}`), { dtype }) as PickleGlobal] as const,
   ),
+  ...unsupportedTensors,
   ['torch._utils _rebuild_tensor', new PickleGlobal('torch._utils._rebuild_tensor', rebuildTensor)],
   ['torch._utils _rebuild_tensor_v2', new PickleGlobal('torch._utils._rebuild_tensor_v2', rebuildTensor)],
   [
     'torch._utils _rebuild_parameter',
-    new PickleGlobal('torch._utils._rebuild_parameter', ([data], fail) =>
+    new PickleGlobal('torch._utils._rebuild_parameter', ([data], { fail }) =>
       isTensor(data) ? data : fail('a parameter without a tensor'),
     ),
   ],
   [
     'torch Size',
-    new PickleGlobal('torch.Size', ([items], fail) =>
+    new PickleGlobal('torch.Size', ([items], { fail }) =>
       items instanceof PickleTuple ? items : fail('a size that is no tuple'),
     ),
   ],
@@ -99,7 +121,9 @@ export const torchGlobals: ReadonlyMap<string, PickleGlobal> = new Map([
 /** The storage that a persistent id ('storage', type, key, location, elements, ...) names. */
 export function storageOf(id: PickleValue, fail: (message: string) => never): TorchStorage {
   const [kind, type, key, , size, view] = id instanceof PickleTuple ? id.items : [];
-  if (kind !== 'storage') return fail("a persistent id that is not ('storage', ...)");
+  if (kind !== 'storage' || (id as PickleTuple).items.length > 6) {
+    return fail("a persistent id that is not ('storage', type, key, location, size)");
+  }
   if (!(type instanceof PickleGlobal) || !('dtype' in type)) return fail('a storage of an unknown type');
   if (typeof key !== 'string' || !/^[A-Za-z0-9_.-]{1,64}$/.test(key))
     return fail('a storage whose key is no short name');
@@ -113,12 +137,16 @@ export function stateDict(file: string, root: PickleValue): Map<string, TorchTen
   if (!(root instanceof Map)) {
     throw new XlformersError('ERR_TORCH', `${file}: holds no dictionary of tensors`);
   }
-  for (const key of ['state_dict', 'model_state_dict', 'model']) {
+  let dictionary = root;
+  // A dictionary may hold itself: one step down, no further.
+  for (const key of ['state_dict', 'model_state_dict', 'model_state', 'model']) {
     const inner = root.get(key);
-    if (inner instanceof Map) return stateDict(file, inner);
+    if (!(inner instanceof Map)) continue;
+    dictionary = inner;
+    break;
   }
   const tensors = new Map<string, TorchTensor>();
-  for (const [name, value] of root) if (typeof name === 'string' && isTensor(value)) tensors.set(name, value);
+  for (const [name, value] of dictionary) if (typeof name === 'string' && isTensor(value)) tensors.set(name, value);
   if (tensors.size === 0) throw new XlformersError('ERR_TORCH', `${file}: holds no tensors by name`);
   return tensors;
 }

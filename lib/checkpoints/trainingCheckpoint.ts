@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, promises as fs } from 'node:fs';
 import path from 'node:path';
 import { XlformersError } from '../errors';
-import { syncDirectory, writeFileAtomically } from './atomicFile';
+import { syncDirectory, writeError, writeFileAtomically } from './atomicFile';
 import { openSafetensors, type SafetensorsEntry, type SafetensorsFile, writeTo } from './safetensors';
 
 /** Moments of a save at which the crash tests stop it. */
@@ -47,11 +47,13 @@ interface FileRecord {
 
 const stateFile = 'state.json';
 const folderPattern = /^checkpoint-(\d{6,})$/;
-const temporaryPattern = /^\.tmp-\d+-(\d+)$/;
+/** Folders of half-written checkpoints, and files that were to be renamed, by process. */
+const temporaryPattern = /^\.(?:tmp-\d+-(?<folder>\d+)|.+\.(?<file>\d+)(?:-\d+)?\.tmp)$/;
 
 /**
  * @returns the checkpoint's folder
- * @throws XlformersError ERR_CHECKPOINT_WRITE with the bytes needed and free; earlier checkpoints are then untouched
+ * @throws XlformersError ERR_CHECKPOINT_WRITE with the bytes needed and free; earlier checkpoints are then untouched.
+ *   ERR_FILE_WRITE when an old checkpoint cannot be removed; the new one is then complete
  */
 export async function saveTrainingCheckpoint(
   directory: string,
@@ -83,7 +85,8 @@ export async function saveTrainingCheckpoint(
     fault?.('before_latest');
     await writeFileAtomically(path.join(directory, 'latest'), `${folderName(step)}\n`);
   } catch (error) {
-    await fs.rm(temporary, { recursive: true, force: true });
+    // What failed first is what counts.
+    await fs.rm(temporary, { recursive: true, force: true }).catch(() => undefined);
     if (error instanceof XlformersError && error.code !== 'ERR_FILE_WRITE') throw error;
     const free = await freeBytes(directory);
     throw new XlformersError(
@@ -99,7 +102,7 @@ export async function saveTrainingCheckpoint(
 
 /**
  * The newest checkpoint whose files are all there and unchanged, or null. Leftovers of dead processes are removed.
- * @throws XlformersError ERR_FILE_READ when the directory cannot be read
+ * @throws XlformersError ERR_FILE_READ when the directory cannot be read, ERR_FILE_WRITE when leftovers cannot be removed
  */
 export async function loadTrainingCheckpoint(
   directory: string,
@@ -109,13 +112,28 @@ export async function loadTrainingCheckpoint(
   for (const step of (await listSteps(directory)).sort((a, b) => b - a)) {
     const folder = path.join(directory, folderName(step));
     try {
-      const state = await verify(folder, step);
-      return { step, directory: folder, state, open: (file) => openSafetensors(path.join(folder, file)) };
+      return loaded(folder, step, await verify(folder, step));
     } catch (error) {
       onSkipped?.(folder, (error as Error).message);
     }
   }
   return null;
+}
+
+/** The checkpoint of a step. @throws XlformersError ERR_FILE_READ when it is damaged or not there */
+export async function openTrainingCheckpoint(directory: string, step: number): Promise<LoadedCheckpoint> {
+  const folder = path.join(directory, folderName(step));
+  try {
+    return loaded(folder, step, await verify(folder, step));
+  } catch (error) {
+    throw new XlformersError('ERR_FILE_READ', `${folder}: cannot be used: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
+
+function loaded(directory: string, step: number, state: Record<string, unknown>): LoadedCheckpoint {
+  return { step, directory, state, open: (file) => openSafetensors(path.join(directory, file)) };
 }
 
 function folderName(step: number): string {
@@ -200,13 +218,22 @@ async function readNames(directory: string): Promise<string[]> {
   }
 }
 
-/** Folders that a killed process left half written. */
+/** What a killed process left half written. */
 async function removeLeftovers(directory: string): Promise<void> {
   for (const name of await readNames(directory)) {
-    const pid = temporaryPattern.exec(name)?.[1];
+    const { folder, file } = temporaryPattern.exec(name)?.groups ?? {};
+    const pid = folder ?? file;
     if (pid !== undefined && Number(pid) !== process.pid && !isAlive(Number(pid))) {
-      await fs.rm(path.join(directory, name), { recursive: true, force: true });
+      await removeFolder(path.join(directory, name));
     }
+  }
+}
+
+async function removeFolder(folder: string): Promise<void> {
+  try {
+    await fs.rm(folder, { recursive: true, force: true });
+  } catch (error) {
+    throw writeError(folder, error);
   }
 }
 
@@ -230,7 +257,7 @@ async function prune(directory: string, step: number, keep: number, best: number
   );
   if (best !== undefined) kept.add(best);
   for (const each of steps) {
-    if (!kept.has(each)) await fs.rm(path.join(directory, folderName(each)), { recursive: true, force: true });
+    if (!kept.has(each)) await removeFolder(path.join(directory, folderName(each)));
   }
 }
 

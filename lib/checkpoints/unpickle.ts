@@ -2,7 +2,7 @@
  * A pickle machine that executes nothing: the few globals that harmless checkpoints name are data here, and any other is refused by
  * name. Opcodes: CPython's Lib/pickletools.py.
  */
-import { XlformersError } from '../errors';
+import { type ErrorCode, XlformersError } from '../errors';
 import { narrow, PickleReader, refusePickle } from './pickleReader';
 
 /** A Python tuple: apart from lists, so that it can be told from them. */
@@ -15,14 +15,25 @@ export class PickleGlobal {
   constructor(
     readonly name: string,
     /** What calling it with arguments gives; absent: it may be named, not called. */
-    readonly call?: (args: readonly PickleValue[], fail: (message: string) => never) => PickleValue,
+    readonly call?: (args: readonly PickleValue[], context: CallContext) => PickleValue,
   ) {}
+}
+
+/** What a call has at hand. */
+export interface CallContext {
+  /** @param code default ERR_PICKLE_STACK */
+  fail(message: string, code?: ErrorCode): never;
+  /** Counts entries that the call is about to copy: a few bytes of pickle can ask for many. */
+  copy(entries: number): void;
 }
 
 /** Anything that a global's call made. */
 export interface PickleObject {
   readonly kind: string;
 }
+
+/** An object of which nothing is needed: its arguments and its state are read over. */
+export const opaqueObject: PickleObject = { kind: 'opaque' };
 
 export type PickleValue =
   | null
@@ -45,16 +56,26 @@ export interface UnpickleOptions {
   globals?: ReadonlyMap<string, PickleGlobal>;
   /** What a persistent id stands for; absent: none is allowed. */
   persistentLoad?: (id: PickleValue, fail: (message: string) => never) => PickleValue;
+  /** Bytes of memory that each byte of the file may take. Default 8. */
+  memoryPerByte?: number;
 }
 
-/** Values on the stack, in the memo and in containers: far more than any checkpoint has, and a bound on memory. */
-const maxValues = 20_000_000;
+/**
+ * A bound on memory, since one byte of a pickle can make a container of two hundred: what values cost is added up, roughly, whether they
+ * are still needed or not. Real files stay far below: their text is most of what they make.
+ */
+const budget = { base: 2 ** 26, most: 2 ** 29 };
+const cost = { value: 24, text: 32, bytes: 128, list: 64, container: 256, entry: 48, mark: 16, memo: 48 };
 
-const makeMap = new PickleGlobal('collections.OrderedDict', (args, fail) => {
+const makeMap = new PickleGlobal('collections.OrderedDict', (args, { fail, copy }) => {
   if (args.length === 0) return new Map();
   const [entries] = args;
-  if (entries instanceof Map) return new Map(entries);
+  if (entries instanceof Map) {
+    copy(entries.size);
+    return new Map(entries);
+  }
   if (!Array.isArray(entries)) return fail('a dictionary of something else than pairs');
+  copy(entries.length);
   return new Map(
     entries.map((pair) => {
       const items = pair instanceof PickleTuple ? pair.items : Array.isArray(pair) ? pair : [];
@@ -86,7 +107,8 @@ class PickleMachine {
   private readonly stack: PickleValue[] = [];
   private readonly marks: number[] = [];
   private readonly memo = new Map<number, PickleValue>();
-  private values = 0;
+  private spent = 0;
+  private readonly allowed: number;
   private opcodeAt = 0;
 
   constructor(
@@ -94,6 +116,7 @@ class PickleMachine {
     private readonly options: UnpickleOptions,
   ) {
     this.reader = new PickleReader(options.file, bytes);
+    this.allowed = Math.min(budget.base + (options.memoryPerByte ?? 8) * bytes.length, budget.most);
   }
 
   run(): { value: PickleValue; end: number } {
@@ -187,7 +210,7 @@ class PickleMachine {
       case 0x64:
         return this.push(this.setItems(new Map(), this.popMark())); // d
       case 0x91:
-        return this.push(new Set(this.popMark()));
+        return this.push(this.makeSet(this.popMark()));
       case 0x61:
         return void this.list(1).push(this.pop()); // a
       case 0x65:
@@ -200,13 +223,14 @@ class PickleMachine {
         return this.addAll(this.popMark());
       // The stack
       case 0x28:
+        this.spend(cost.mark);
         return void this.marks.push(this.stack.length); // (
       case 0x30:
         return void this.pop(); // 0
       case 0x31:
         return void this.popMark(); // 1
       case 0x32:
-        return this.push(this.top()); // 2
+        return this.pushKnown(this.top()); // 2
       // The memo
       case 0x70:
         return this.remember(Number(reader.line())); // p
@@ -217,11 +241,11 @@ class PickleMachine {
       case 0x94:
         return this.remember(this.memo.size);
       case 0x67:
-        return this.push(this.recall(Number(reader.line()))); // g
+        return this.pushKnown(this.recall(Number(reader.line()))); // g
       case 0x68:
-        return this.push(this.recall(reader.uint(1))); // h
+        return this.pushKnown(this.recall(reader.uint(1))); // h
       case 0x6a:
-        return this.push(this.recall(reader.uint(4))); // j
+        return this.pushKnown(this.recall(reader.uint(4))); // j
       // Names, calls, objects
       case 0x63:
         return this.push(this.global(reader.line(), reader.line())); // c
@@ -234,6 +258,11 @@ class PickleMachine {
         return this.build(); // b
       case 0x51:
         return this.push(this.persistent(this.pop())); // Q
+      case 0x69: {
+        const [module, name] = [reader.line(), reader.line()];
+        this.global(module, name);
+        return this.refuse('ERR_PICKLE_OPCODE', `an instance of '${module}.${name}', which harmless files do not need`);
+      }
       default:
         this.refuse('ERR_PICKLE_OPCODE', `opcode 0x${opcode.toString(16)}, which harmless files do not need`);
     }
@@ -246,9 +275,24 @@ class PickleMachine {
   private readonly fail = (message: string): never => this.refuse('ERR_PICKLE_STACK', message);
 
   private push(value: PickleValue): void {
-    this.values += 1;
-    if (this.values > maxValues) this.refuse('ERR_PICKLE_LIMIT', `more than ${maxValues} values`);
+    this.spend(costOf(value));
     this.stack.push(value);
+  }
+
+  /** Another reference to a value. */
+  private pushKnown(value: PickleValue): void {
+    this.spend(cost.value);
+    this.stack.push(value);
+  }
+
+  private spend(bytes: number): void {
+    this.spent += bytes;
+    if (this.spent > this.allowed) {
+      this.refuse(
+        'ERR_PICKLE_LIMIT',
+        `makes values of more than ${this.allowed} bytes, far more than its size calls for`,
+      );
+    }
   }
 
   private pop(): PickleValue {
@@ -298,12 +342,19 @@ class PickleMachine {
 
   private appendAll(items: readonly PickleValue[]): void {
     const list = this.list(0);
+    this.spend(items.length * cost.value);
     for (const item of items) list.push(item);
+  }
+
+  private makeSet(items: readonly PickleValue[]): Set<PickleValue> {
+    this.spend(items.length * cost.entry);
+    return new Set(items);
   }
 
   private addAll(items: readonly PickleValue[]): void {
     const set = this.top();
     if (!(set instanceof Set)) return this.fail('an addition to something else than a set');
+    this.spend(items.length * cost.entry);
     for (const item of items) set.add(item);
   }
 
@@ -315,6 +366,7 @@ class PickleMachine {
 
   private setItems(map: Map<PickleValue, PickleValue>, items: readonly PickleValue[]): Map<PickleValue, PickleValue> {
     if (items.length % 2 !== 0) this.fail('a key without a value');
+    this.spend(items.length * cost.entry);
     for (let index = 0; index < items.length; index += 2) {
       map.set(items[index] as PickleValue, items[index + 1] as PickleValue);
     }
@@ -323,6 +375,7 @@ class PickleMachine {
 
   private remember(index: number): void {
     if (!Number.isSafeInteger(index) || index < 0) this.fail('a memo index that is none');
+    this.spend(cost.memo);
     this.memo.set(index, this.top());
   }
 
@@ -338,7 +391,7 @@ class PickleMachine {
     return this.refuse(
       'ERR_PICKLE_GLOBAL',
       `asks for '${module}.${name}', which is not on the list of harmless names; nothing was executed. ` +
-        'Load the file with the program that wrote it and save the bare tensors as safetensors',
+        'Load the file with the program that wrote it, and save its tensors alone: model.state_dict(), or as safetensors',
     );
   }
 
@@ -350,16 +403,24 @@ class PickleMachine {
 
   private callTop(): void {
     const [callable, args] = this.popMany(2);
-    if (!(callable instanceof PickleGlobal) || !callable.call)
-      return this.fail('a call of something that cannot be called');
+    if (!(callable instanceof PickleGlobal) || !callable.call) {
+      const what = callable instanceof PickleGlobal ? `'${callable.name}'` : 'something that is no class or function';
+      return this.refuse('ERR_PICKLE_OPCODE', `a call of ${what}, which harmless files do not need`);
+    }
     if (!(args instanceof PickleTuple)) return this.fail('a call without a tuple of arguments');
-    this.push(callable.call(args.items, this.fail));
+    const context: CallContext = {
+      fail: (message, code = 'ERR_PICKLE_STACK') => this.refuse(code, message),
+      copy: (entries) => this.spend(cost.container + entries * 2 * cost.entry),
+    };
+    this.push(callable.call(args.items, context));
   }
 
   /** State of an object. State dicts carry `_metadata` this way, which nothing needs. */
   private build(): void {
     this.pop();
-    if (!(this.top() instanceof Map)) this.refuse('ERR_PICKLE_OPCODE', 'state for something else than a dictionary');
+    const object = this.top();
+    if (!(object instanceof Map) && object !== opaqueObject)
+      this.refuse('ERR_PICKLE_OPCODE', 'state for something else than a dictionary');
   }
 
   private persistent(id: PickleValue): PickleValue {
@@ -370,4 +431,14 @@ class PickleMachine {
       throw new XlformersError('ERR_TORCH_STORAGE', `${this.options.file}: pickle, byte ${this.opcodeAt}: ${message}`);
     });
   }
+}
+
+/** Bytes, roughly. */
+function costOf(value: PickleValue): number {
+  if (typeof value === 'string') return cost.text + 2 * value.length;
+  if (value === null || typeof value !== 'object') return cost.value;
+  if (value instanceof Map || value instanceof Set) return cost.container;
+  if (ArrayBuffer.isView(value)) return cost.bytes;
+  if (Array.isArray(value)) return cost.list + 8 * value.length;
+  return value instanceof PickleTuple ? cost.list + 8 * value.items.length : cost.value;
 }

@@ -2,7 +2,8 @@
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { XlformersError, describe } from '../errors';
-import { readJsonFile } from './modelFolder';
+import { JsonProblem, type JsonValue, scanJson } from './jsonScanner';
+import { readTextFile } from './modelFolder';
 import { openSafetensors } from './safetensors';
 import type { SafetensorsDType } from './safetensorsHeader';
 import { openTorchCheckpoint } from './torchCheckpoint';
@@ -19,6 +20,8 @@ export interface WeightsFile {
   readonly tensors: ReadonlyMap<string, WeightInfo>;
   /** The bytes of a tensor, little-endian, row-major, in memory of their own. */
   read(name: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** The same bytes piece by piece, whole elements each; a piece is to be used before the one after the next is asked for. */
+  pieces(name: string): AsyncIterable<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
@@ -28,10 +31,14 @@ export const weightFiles = [
   'model.safetensors.index.json',
   'pytorch_model.bin',
   'pytorch_model.bin.index.json',
+  // As the original Transformer-XL's training script names it.
+  'model.pt',
 ] as const;
 
 const maxIndexBytes = 64 * 2 ** 20;
-const maxShards = 10_000;
+/** All are open at once. */
+const maxShards = 1000;
+const maxIndexKeys = 1_000_000;
 
 /**
  * Opens the weights of a folder: safetensors before PyTorch's files, one file before several.
@@ -60,7 +67,7 @@ async function openShards(directory: string, indexName: string): Promise<Weights
     for (const shard of shards.values()) await shard.close();
   };
   try {
-    const places = weightMap(indexFile, await readJsonFile(indexFile, maxIndexBytes));
+    const places = await weightMap(indexFile);
     for (const name of new Set(places.values())) shards.set(name, await openFile(path.join(directory, name)));
     const tensors = new Map<string, WeightInfo>();
     for (const [name, shardName] of places) {
@@ -77,14 +84,16 @@ async function openShards(directory: string, indexName: string): Promise<Weights
         throw new XlformersError('ERR_CHECKPOINT_INDEX', `${indexFile}: tensor '${name}' of '${shardName}' ${problem}`);
       }
     }
+    const shardOf = (name: string): WeightsFile => {
+      const shard = shards.get(places.get(name) ?? '');
+      if (!shard) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${indexFile}: no tensor '${name}'`);
+      return shard;
+    };
     return {
       path: indexFile,
       tensors,
-      read: (name) => {
-        const shard = shards.get(places.get(name) ?? '');
-        if (!shard) throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${indexFile}: no tensor '${name}'`);
-        return shard.read(name);
-      },
+      read: (name) => shardOf(name).read(name),
+      pieces: (name) => shardOf(name).pieces(name),
       close: closeAll,
     };
   } catch (error) {
@@ -93,17 +102,30 @@ async function openShards(directory: string, indexName: string): Promise<Weights
   }
 }
 
+/**
+ * The files that an index names.
+ * @throws XlformersError ERR_PATH for names that lead elsewhere, ERR_CHECKPOINT_INDEX, ERR_FILE_*
+ */
+export async function indexedFiles(indexFile: string): Promise<string[]> {
+  return [...new Set((await weightMap(indexFile)).values())];
+}
+
 /** File names by tensor: plain names inside the folder, nothing that leads elsewhere. */
-function weightMap(indexFile: string, index: Record<string, unknown>): Map<string, string> {
-  const map = index.weight_map;
-  if (map === null || typeof map !== 'object' || Array.isArray(map)) {
-    throw new XlformersError(
-      'ERR_CHECKPOINT_INDEX',
-      `${indexFile}: weight_map: got ${describe(map)}, expected an object`,
-    );
+async function weightMap(indexFile: string): Promise<Map<string, string>> {
+  const fail = (problem: string): never => {
+    throw new XlformersError('ERR_CHECKPOINT_INDEX', `${indexFile}: ${problem}`);
+  };
+  let index: JsonValue;
+  try {
+    const text = await readTextFile(indexFile, maxIndexBytes, 'ERR_CHECKPOINT_INDEX');
+    index = scanJson(text, { maxDepth: 8, maxKeys: maxIndexKeys, maxItems: maxShards });
+  } catch (error) {
+    return error instanceof JsonProblem ? fail(error.message) : Promise.reject(error as Error);
   }
+  const map = index instanceof Map ? index.get('weight_map') : undefined;
+  if (!(map instanceof Map)) return fail(`weight_map: got ${describe(map)}, expected an object`);
   const places = new Map<string, string>();
-  for (const [name, file] of Object.entries(map)) {
+  for (const [name, file] of map) {
     if (typeof file !== 'string' || !/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,250}\.(safetensors|bin)$/.test(file)) {
       throw new XlformersError(
         'ERR_PATH',
@@ -113,13 +135,11 @@ function weightMap(indexFile: string, index: Record<string, unknown>): Map<strin
     places.set(name, file);
   }
   const count = new Set(places.values()).size;
-  if (count === 0 || count > maxShards) {
-    throw new XlformersError('ERR_CHECKPOINT_INDEX', `${indexFile}: got ${count} files, expected 1 ... ${maxShards}`);
-  }
-  return places;
+  return count > 0 && count <= maxShards ? places : fail(`got ${count} files, expected 1 ... ${maxShards}`);
 }
 
-async function exists(file: string): Promise<boolean> {
+/** Whether something of that name is there, a broken link included. */
+export async function exists(file: string): Promise<boolean> {
   try {
     await fs.lstat(file);
     return true;

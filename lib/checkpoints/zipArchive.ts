@@ -11,11 +11,16 @@ export interface ZipEntry {
   /** Of the local header in the file. */
   offset: number;
   size: number;
+  /** Where the next entry, or the directory, begins. */
+  limit: number;
 }
 
 const maxEntries = 65_535;
 const maxDirectoryBytes = 64 * 2 ** 20;
 const endBytes = 22;
+const locatorBytes = 20;
+/** Encrypted, strongly encrypted, directory encrypted. */
+const encryptedFlags = 0x2041;
 
 /**
  * Entries by name.
@@ -29,31 +34,38 @@ export async function readZipDirectory(
   const fail = (message: string): never => {
     throw new XlformersError('ERR_ZIP', `${file}: zip archive: ${message}`);
   };
-  const tailStart = Math.max(0, fileSize - 65_557);
+  if (fileSize < endBytes) fail('no end of directory');
+  const tailStart = Math.max(0, fileSize - endBytes - locatorBytes);
   const tail = Buffer.from(await readExactly(handle, file, tailStart, fileSize - tailStart));
-  const end = tail.lastIndexOf('PK\x05\x06', undefined, 'latin1');
-  if (end < 0 || end + endBytes > tail.length) fail('no end of directory');
-  if (end + endBytes + tail.readUInt16LE(end + 20) !== tail.length) fail('bytes after its end');
-  let count = tail.readUInt16LE(end + 10);
-  let size = tail.readUInt32LE(end + 12);
-  let start = tail.readUInt32LE(end + 16);
-  if (tail.readUInt16LE(end + 4) !== 0 || tail.readUInt16LE(end + 8) !== count) fail('more than one disk');
-  if (count === 0xffff || size === 0xffffffff || start === 0xffffffff) {
-    const locator = end - 20;
-    if (locator < 0 || tail.toString('latin1', locator, locator + 4) !== 'PK\x06\x07') fail('no zip64 locator');
+  // Comments are where archives hide a second end; PyTorch writes none.
+  const end = tail.length - endBytes;
+  if (tail.toString('latin1', end, end + 4) !== 'PK\x05\x06') fail('does not end with its directory, or has a comment');
+  if (tail.readUInt16LE(end + 20) !== 0) fail('has a comment');
+  if (tail.readUInt16LE(end + 4) !== 0 || tail.readUInt16LE(end + 8) !== tail.readUInt16LE(end + 10)) {
+    fail('more than one disk');
+  }
+  const narrow = [tail.readUInt16LE(end + 10), tail.readUInt32LE(end + 12), tail.readUInt32LE(end + 16)] as const;
+  let [count, size, start] = narrow as readonly number[] as [number, number, number];
+  let directoryEnd = tailStart + end;
+  // PyTorch writes the zip64 record always, needed or not. What both say must agree.
+  const locator = end - locatorBytes;
+  if (locator >= 0 && tail.toString('latin1', locator, locator + 4) === 'PK\x06\x07') {
     const recordAt = safeNumber(tail.readBigUInt64LE(locator + 8), fail);
-    if (recordAt + 56 > fileSize) fail('a zip64 record beyond the end');
+    if (recordAt + 56 !== tailStart + locator) fail('a zip64 record that is not where it should be');
     const record = Buffer.from(await readExactly(handle, file, recordAt, 56));
     if (record.toString('latin1', 0, 4) !== 'PK\x06\x06') fail('no zip64 record');
-    count = safeNumber(record.readBigUInt64LE(32), fail);
-    size = safeNumber(record.readBigUInt64LE(40), fail);
-    start = safeNumber(record.readBigUInt64LE(48), fail);
+    const wide = [32, 40, 48].map((at) => safeNumber(record.readBigUInt64LE(at), fail)) as [number, number, number];
+    wide.forEach((value, index) => {
+      const short = narrow[index];
+      if (short !== value && short !== (index === 0 ? 0xffff : 0xffffffff)) fail('two ends that disagree');
+    });
+    [count, size, start] = wide;
+    directoryEnd = recordAt;
   }
   if (count > maxEntries) fail(`${count} entries, at most ${maxEntries} are read`);
-  if (size > maxDirectoryBytes || start + size > tailStart + end) fail('a directory beyond its place');
+  if (size > maxDirectoryBytes || start + size !== directoryEnd) fail('a directory that is not where it should be');
   const directory = Buffer.from(await readExactly(handle, file, start, size));
-  const entries = parseDirectory(directory, count, fail);
-  refuseOverlaps(entries, start, fail);
+  const entries = withLimits(parseDirectory(directory, count, fail), start, fail);
   return new Map(entries.map((entry) => [entry.name, entry]));
 }
 
@@ -64,20 +76,28 @@ export async function entryDataStart(handle: fs.FileHandle, file: string, entry:
   };
   const header = Buffer.from(await readExactly(handle, file, entry.offset, 30));
   if (header.toString('latin1', 0, 4) !== 'PK\x03\x04') fail('no local header');
+  const flags = header.readUInt16LE(6);
+  if ((flags & encryptedFlags) !== 0) fail('is encrypted');
   if (header.readUInt16LE(8) !== 0) fail('is compressed');
   const nameLength = header.readUInt16LE(26);
   const extraLength = header.readUInt16LE(28);
+  const start = entry.offset + 30 + nameLength + extraLength;
+  if (start + entry.size > entry.limit) fail('overlaps what follows it');
   const rest = Buffer.from(await readExactly(handle, file, entry.offset + 30, nameLength + extraLength));
   if (rest.toString('utf8', 0, nameLength) !== entry.name) fail('its two headers name different entries');
-  const size = header.readUInt32LE(18);
-  // Sizes may follow the data (flag 8) or stand in the zip64 field; where they are here, they must agree.
-  const elsewhere = (header.readUInt16LE(6) & 8) !== 0 || size === 0xffffffff;
-  if (!elsewhere && size !== entry.size) fail('its two headers give different sizes');
-  return entry.offset + 30 + nameLength + extraLength;
+  // Sizes may follow the data (flag 8); where they are here or in the zip64 field, they must agree.
+  if ((flags & 8) === 0) {
+    const narrow = { compressed: header.readUInt32LE(18), size: header.readUInt32LE(22), offset: 0 };
+    const { size, compressed } = wideFields(rest.subarray(nameLength), narrow, fail);
+    if (size !== entry.size || compressed !== entry.size) fail('its two headers give different sizes');
+  }
+  return start;
 }
 
-function parseDirectory(directory: Buffer, count: number, fail: (message: string) => never): ZipEntry[] {
-  const entries: ZipEntry[] = [];
+type PlacedEntry = Omit<ZipEntry, 'limit'>;
+
+function parseDirectory(directory: Buffer, count: number, fail: (message: string) => never): PlacedEntry[] {
+  const entries: PlacedEntry[] = [];
   const names = new Set<string>();
   let at = 0;
   for (let index = 0; index < count; index += 1) {
@@ -93,7 +113,9 @@ function parseDirectory(directory: Buffer, count: number, fail: (message: string
     if (/(^|\/)\.\.?(\/|$)|^\/|\\|\0/.test(name)) fail(`entry '${name}' points out of the archive`);
     if (names.has(name)) fail(`entry '${name}' appears twice`);
     names.add(name);
-    if ((directory.readUInt16LE(at + 8) & 1) !== 0) fail(`entry '${name}' is encrypted`);
+    if (name.includes('\ufffd')) fail(`directory entry ${index} has a name that is not UTF-8`);
+    if ((directory.readUInt16LE(at + 8) & encryptedFlags) !== 0) fail(`entry '${name}' is encrypted`);
+    if (directory.readUInt16LE(at + 34) !== 0) fail(`entry '${name}' is on another disk`);
     const compressed = directory.readUInt32LE(at + 20);
     const size = directory.readUInt32LE(at + 24);
     const offset = directory.readUInt32LE(at + 42);
@@ -127,11 +149,17 @@ function wideFields(extra: Buffer, narrow: WideFields, fail: (message: string) =
   return fail('a zip64 field that is missing or short');
 }
 
-function refuseOverlaps(entries: readonly ZipEntry[], directoryStart: number, fail: (message: string) => never): void {
+/** Entries that leave room for each other's headers and data. */
+function withLimits(
+  entries: readonly PlacedEntry[],
+  directoryStart: number,
+  fail: (message: string) => never,
+): ZipEntry[] {
   const sorted = [...entries].sort((a, b) => a.offset - b.offset);
-  sorted.forEach((entry, index) => {
+  return sorted.map((entry, index) => {
     const limit = sorted[index + 1]?.offset ?? directoryStart;
     if (entry.offset + 30 + entry.size > limit) fail(`entry '${entry.name}' overlaps what follows it`);
+    return { ...entry, limit };
   });
 }
 

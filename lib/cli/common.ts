@@ -60,3 +60,7 @@ export function modelFolder(directory: string): string {
     `${directory}: holds no config.json, nor does ${path.join(directory, 'model')}; expected a model folder or a finished training directory`,
   );
 }
+
+export function mebibytes(bytes: number): string {
+  return bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}

@@ -1,18 +1,18 @@
-import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { resolveModel } from '../checkpoints/hub';
 import { readBytes } from '../data/corpus';
 import { XlformersError } from '../errors';
 import { generate } from '../inference/generate';
 import { AutoModel } from '../models/autoModel';
 import type { DecodingOptions } from '../models/decoding';
+import type { ModelOptions } from '../models/pretrainedModel';
 import { TransformerXLLMHeadModel } from '../models/transformerXLHeads';
 import { XLNetLMHeadModel } from '../models/xlnetHeads';
+import { AutoTokenizer } from '../tokenizers/autoTokenizer';
 import { TextStream } from '../tokenizers/textStream';
-import { deviceOption, integer, jsonOption, modelFolder, number, seedOption } from './common';
-import { loadTextTokenizer } from './textTokenizer';
+import { deviceOption, integer, jsonOption, number, seedOption } from './common';
+import { addHubOptions, type ModelFlags, localModel, modelArgument, untilInterrupted } from './modelArguments';
 
-interface GenerateFlags {
+interface GenerateFlags extends ModelFlags {
   prompt: string;
   promptFile?: string;
   paddingText: string;
@@ -24,8 +24,6 @@ interface GenerateFlags {
   memoryLength?: number;
   decoding?: DecodingOptions['decoding'];
   seed: number;
-  device: string;
-  json?: boolean;
 }
 
 const help = `
@@ -38,10 +36,10 @@ Examples:
   xlformers generate xlnet-base-cased --prompt "My dog is" --decoding hf --temperature 0      # the tokens of Hugging Face`;
 
 export function addGenerateCommand(program: Command): void {
-  program
+  const command = program
     .command('generate')
     .description('continue a text; what was read is kept, each step reads one token')
-    .argument('<model>', 'model folder, training directory or hub id of a Transformer-XL or XLNet language model')
+    .argument('<model>', `${modelArgument}, of a Transformer-XL or XLNet language model`)
     .option('--prompt <text>', 'what to continue', '\n')
     .option('--prompt-file <file>', 'a file to continue; goes before --prompt')
     .option('--padding-text <text>', 'goes before the prompt and is not shown', '')
@@ -57,39 +55,26 @@ export function addGenerateCommand(program: Command): void {
         "XLNet: 'exact', where memory changes nothing, or 'hf', as Hugging Face; default: 'exact'",
       ).choices(['exact', 'hf']),
     )
-    .addOption(seedOption().default(1))
-    .addOption(deviceOption())
-    .addOption(jsonOption())
-    .addHelpText('after', help)
-    .action(run);
+    .addOption(seedOption().default(1));
+  addHubOptions(command).addOption(deviceOption()).addOption(jsonOption()).addHelpText('after', help).action(run);
 }
 
-async function run(name: string, flags: GenerateFlags): Promise<void> {
-  const controller = new AbortController();
-  const { signal } = controller;
-  const stop = () => controller.abort();
-  process.once('SIGINT', stop);
-  try {
-    const directory = existsSync(name) ? modelFolder(name) : await resolveModel(name, { signal });
-    const model = await loadModel(directory, flags.device);
+function run(name: string, flags: GenerateFlags): Promise<void> {
+  return untilInterrupted(async (signal) => {
+    const { directory, options } = await localModel(name, flags, signal);
+    const model = await loadModel(directory, options);
     try {
       await continueText(model, directory, flags, signal);
     } finally {
       model.dispose();
     }
-  } catch (error) {
-    if (!signal.aborted) throw error;
-    process.stdout.write('\n');
-    process.exitCode = 130;
-  } finally {
-    process.off('SIGINT', stop);
-  }
+  });
 }
 
 type LanguageModel = TransformerXLLMHeadModel | XLNetLMHeadModel;
 
-async function loadModel(directory: string, device: string): Promise<LanguageModel> {
-  const model = await AutoModel.fromPretrained(directory, { device });
+async function loadModel(directory: string, options: ModelOptions): Promise<LanguageModel> {
+  const model = await AutoModel.fromPretrained(directory, options);
   if (model instanceof TransformerXLLMHeadModel || model instanceof XLNetLMHeadModel) return model;
   model.dispose();
   throw new XlformersError(
@@ -104,11 +89,12 @@ async function continueText(
   flags: GenerateFlags,
   signal: AbortSignal,
 ): Promise<void> {
-  const tokenizer = await loadTextTokenizer(directory, model.config.vocabSize);
+  const tokenizer = await AutoTokenizer.fromPretrained(directory);
+  const idsOf = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).ids;
   if (flags.memoryLength !== undefined) model.resetMemoryLength(flags.memoryLength);
   const prompt = await promptOf(flags);
-  const promptIds = tokenizer.encode(prompt);
-  const read = Int32Array.from([...tokenizer.encode(flags.paddingText), ...promptIds]);
+  const promptIds = idsOf(prompt);
+  const read = Int32Array.from([...idsOf(flags.paddingText), ...promptIds]);
   if (read.length === 0) {
     throw new XlformersError('ERR_ARG_RANGE', '--prompt: gives no tokens, expected some text to continue');
   }

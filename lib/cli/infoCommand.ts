@@ -1,62 +1,55 @@
-import path from 'node:path';
 import type { Command } from 'commander';
-import { openSafetensors } from '../checkpoints/safetensors';
 import { devices } from '../device';
-import { deviceOption, jsonOption, modelFolder, readJsonObject, seedOption } from './common';
+import { XlformersError } from '../errors';
+import { type ModelSummary, parameterGroups, summarizeModel } from '../inference/modelSummary';
+import { deviceOption, integer, jsonOption, mebibytes, seedOption } from './common';
+import { addHubOptions, type HubFlags, localModel, modelArgument, untilInterrupted } from './modelArguments';
 
-interface InfoFlags {
+interface InfoFlags extends HubFlags {
+  devices?: boolean;
+  batchSize: number;
+  length: number;
   json?: boolean;
 }
 
 export function addInfoCommand(program: Command): void {
-  program
+  const command = program
     .command('info')
-    .description('the devices of this machine, or what a model folder holds')
-    .argument('[model]', 'model folder or training directory')
+    .description('the devices of this machine, or what a model holds and needs')
+    .argument('[model]', `${modelArgument}; without: the devices`)
+    .option('--devices', 'the devices of this machine')
+    .option('--batch-size <n>', 'sequences that memory is estimated for', integer(1), 1)
+    .option('--length <n>', 'tokens of each', integer(1), 512);
+  addHubOptions(command)
     .addOption(jsonOption())
     .addOption(deviceOption().hideHelp())
     .addOption(seedOption().hideHelp())
-    .addHelpText('after', '\nExamples:\n  xlformers info\n  xlformers info runs/book --json')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  xlformers info --devices
+  xlformers info xlnet-base-cased --batch-size 8 --length 128
+  xlformers info runs/book --json`,
+    )
     .action(run);
 }
 
-async function run(folder: string | undefined, { json }: InfoFlags): Promise<void> {
-  if (folder === undefined) {
-    const backends = devices();
-    process.stdout.write(json ? `${JSON.stringify({ backends })}\n` : describeBackends(backends));
-    return;
+function run(name: string | undefined, flags: InfoFlags): Promise<void> {
+  const { json, batchSize, length } = flags;
+  if (name !== undefined && flags.devices) {
+    throw new XlformersError('ERR_ARG_RANGE', `info: got a model '${name}' and --devices, expected one of the two`);
   }
-  const directory = modelFolder(folder);
-  const config = readJsonObject(path.join(directory, 'config.json'));
-  const file = await openSafetensors(path.join(directory, 'model.safetensors'));
-  try {
-    let parameters = 0;
-    let bytes = 0;
-    for (const { shape, begin, end } of file.tensors.values()) {
-      parameters += shape.reduce((product, size) => product * size, 1);
-      bytes += end - begin;
+  return untilInterrupted(async (signal) => {
+    if (name === undefined) {
+      const backends = devices();
+      process.stdout.write(json ? `${JSON.stringify({ backends })}\n` : describeBackends(backends));
+      return;
     }
-    const summary = {
-      architecture: (config.architectures as string[] | undefined)?.[0] ?? config.model_type,
-      directory,
-      parameters,
-      weightBytes: bytes,
-      // Weights, gradients and two moments.
-      trainingBytes: 4 * bytes,
-      memoryBytesPerStream: memoryBytes(config),
-      tensors: file.tensors.size,
-      config,
-    };
+    const { directory } = await localModel(name, flags, signal);
+    const summary = await summarizeModel(directory, { batchSize, length });
     process.stdout.write(json ? `${JSON.stringify(summary)}\n` : describeModel(summary));
-  } finally {
-    await file.close();
-  }
-}
-
-/** Hidden states that the memory of one stream holds: layers x memory length x width, in float32. */
-function memoryBytes(config: Record<string, unknown>): number {
-  const [layers, length, width] = [config.n_layer, config.mem_len, config.d_model].map(Number);
-  return (layers as number) * (length as number) * (width as number) * 4 || 0;
+  });
 }
 
 function describeBackends(backends: ReturnType<typeof devices>): string {
@@ -74,28 +67,24 @@ function describeBackends(backends: ReturnType<typeof devices>): string {
     .join('');
 }
 
-function describeModel(summary: {
-  architecture: unknown;
-  directory: string;
-  parameters: number;
-  weightBytes: number;
-  trainingBytes: number;
-  memoryBytesPerStream: number;
-  tensors: number;
-  config: Record<string, unknown>;
-}): string {
-  const { config } = summary;
-  const show = (name: string) => `${name} ${JSON.stringify(config[name])}`;
+/** Fields of config.json worth a look, where they are there. */
+const shownFields = 'n_layer d_model n_head d_head d_inner vocab_size mem_len reuse_len attn_type'.split(' ');
+
+function describeModel({ architecture, directory, config, ...summary }: ModelSummary): string {
+  const { parameters, groups, tensors, storedBytes, dtypes, file, memory } = summary;
+  const number = (value: number) => value.toLocaleString('en');
+  const fields = shownFields.filter((name) => config[name] !== undefined);
+  const types = Object.entries(dtypes).map(([type, count]) =>
+    Object.keys(dtypes).length === 1 ? type : `${type} (${number(count)} values)`,
+  );
+  const stream = memory.streamBytes === null ? 'grows with the text' : mebibytes(memory.streamBytes);
   return [
-    `${String(summary.architecture)} in ${summary.directory}`,
-    `  ${['n_layer', 'd_model', 'n_head', 'd_head', 'd_inner', 'vocab_size', 'mem_len'].map(show).join(', ')}`,
-    `  ${summary.parameters.toLocaleString('en')} parameters in ${summary.tensors} tensors`,
-    `  weights ${mebibytes(summary.weightBytes)}; training needs ${mebibytes(summary.trainingBytes)} beside activations`,
-    `  memory of one stream: ${mebibytes(summary.memoryBytesPerStream)}`,
+    `${architecture} in ${directory}`,
+    `  ${fields.map((name) => `${name} ${JSON.stringify(config[name])}`).join(', ')}`,
+    `  ${number(parameters)} parameters: ${parameterGroups.map((group) => `${group} ${number(groups[group])}`).join(', ')}`,
+    `  ${tensors} tensors of ${types.join(', ')}, ${mebibytes(storedBytes)} in ${file}`,
+    `  weights in float32: ${mebibytes(memory.weightBytes)}; memory of one stream: ${stream}`,
+    `  ${memory.batchSize} x ${memory.length} tokens: inference about ${mebibytes(memory.inferenceBytes)}, training about ${mebibytes(memory.trainingBytes)}`,
     '',
   ].join('\n');
-}
-
-function mebibytes(bytes: number): string {
-  return bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }

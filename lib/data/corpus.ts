@@ -1,4 +1,4 @@
-import { promises as fs } from 'node:fs';
+import { openRegularFile, readExactly } from '../checkpoints/readFile';
 import { XlformersError, describe } from '../errors';
 
 /** Text as token ids, split in time order: what comes later is never trained on. */
@@ -16,14 +16,13 @@ export interface HoldOut {
   test: number;
 }
 
-/** @throws XlformersError ERR_FILE_READ naming the file. */
+/** A whole file. @throws XlformersError ERR_FILE_NOT_FOUND, ERR_FILE_KIND, ERR_FILE_READ naming the file */
 export async function readBytes(path: string): Promise<Uint8Array> {
+  const { handle, size } = await openRegularFile(path);
   try {
-    const stat = await fs.stat(path);
-    if (!stat.isFile()) throw new Error('not a regular file');
-    return await fs.readFile(path);
-  } catch (error) {
-    throw new XlformersError('ERR_FILE_READ', `${path}: cannot be read: ${(error as Error).message}`, { cause: error });
+    return await readExactly(handle, path, 0, size);
+  } finally {
+    await handle.close();
   }
 }
 

@@ -1,8 +1,8 @@
 import path from 'node:path';
 import { XlformersError, argumentError, describe } from '../errors';
-import { readBytes } from './corpus';
 import { type CsvRecord, parseCsv } from './csv';
 import { DataRandom } from './dataRandom';
+import { readText } from './text';
 
 /** A text and what it is. */
 export interface LabelledText {
@@ -10,22 +10,34 @@ export interface LabelledText {
   label: string;
 }
 
+/** Where in a record the text and its label are. */
+export interface LabelledColumns {
+  /** Default 'text'. */
+  textColumn?: string | undefined;
+  /** Default 'label'. */
+  labelColumn?: string | undefined;
+}
+
 /**
  * Examples of a `.jsonl` file, an object {"text": …, "label": …} on each line, or of a `.csv` file whose header names the columns
  * `text` and `label`. Labels are strings; in JSON also integers and booleans. Other fields and columns are passed over.
- * @throws XlformersError ERR_FILE_READ; ERR_DATA_FORMAT naming file and line; ERR_ARG_RANGE for other endings of the name
+ * @throws XlformersError ERR_FILE_*; ERR_DATA_FORMAT naming file and line; ERR_ARG_RANGE for other endings of the name
  */
-export async function readLabelledText(file: string): Promise<LabelledText[]> {
+export async function readLabelledText(file: string, columns?: LabelledColumns): Promise<LabelledText[]> {
   const extension = path.extname(file).toLowerCase();
   const parse = { '.jsonl': parseLabelledJsonLines, '.ndjson': parseLabelledJsonLines, '.csv': parseLabelledCsv }[
     extension
   ];
   if (!parse) throw argumentError('ERR_ARG_RANGE', 'file', file, 'a name that ends in .jsonl, .ndjson or .csv');
-  return parse(decodeUtf8(await readBytes(file), file), file);
+  return parse(await readText(file), file, columns);
 }
 
 /** @throws XlformersError ERR_DATA_FORMAT naming source and line */
-export function parseLabelledJsonLines(text: string, source: string): LabelledText[] {
+export function parseLabelledJsonLines(
+  text: string,
+  source: string,
+  { textColumn = 'text', labelColumn = 'label' }: LabelledColumns = {},
+): LabelledText[] {
   const lines = text.split('\n');
   if (lines.at(-1) === '') lines.pop();
   return nonEmpty(
@@ -38,23 +50,41 @@ export function parseLabelledJsonLines(text: string, source: string): LabelledTe
         throw formatError(source, line, `is no JSON: ${(error as Error).message}`);
       }
       if (value === null || typeof value !== 'object' || Array.isArray(value)) {
-        throw formatError(source, line, `has ${describe(value)}, expected an object with text and label`);
+        throw formatError(
+          source,
+          line,
+          `has ${describe(value)}, expected an object with ${textColumn} and ${labelColumn}`,
+        );
       }
-      const { text, label } = value as Record<string, unknown>;
-      return labelledText(text, typeof label === 'boolean' || Number.isSafeInteger(label) ? String(label) : label, {
-        source,
-        line,
-      });
+      const fields = new Map<string, unknown>(Object.entries(value));
+      const absent = [textColumn, labelColumn].find((name) => !fields.has(name));
+      if (absent !== undefined) {
+        throw formatError(
+          source,
+          line,
+          `has no field ${describe(absent)}; it has ${[...fields.keys()].join(', ') || 'none'}`,
+        );
+      }
+      const label = fields.get(labelColumn);
+      return labelledText(
+        fields.get(textColumn),
+        typeof label === 'boolean' || Number.isSafeInteger(label) ? String(label) : label,
+        { source, line, textColumn, labelColumn },
+      );
     }),
     source,
   );
 }
 
 /** @throws XlformersError ERR_DATA_FORMAT naming source and line */
-export function parseLabelledCsv(text: string, source: string): LabelledText[] {
+export function parseLabelledCsv(
+  text: string,
+  source: string,
+  { textColumn = 'text', labelColumn = 'label' }: LabelledColumns = {},
+): LabelledText[] {
   const [header, ...records] = parseCsv(text, source);
   const columns = (header as CsvRecord | undefined)?.fields.map((name) => name.trim()) ?? [];
-  const [textColumn, labelColumn] = ['text', 'label'].map((name) => {
+  const [textPlace, labelPlace] = [textColumn, labelColumn].map((name) => {
     const column = columns.indexOf(name);
     if (column === -1 || columns.includes(name, column + 1)) {
       const problem = column === -1 ? 'names no column' : 'names more than one column';
@@ -63,16 +93,31 @@ export function parseLabelledCsv(text: string, source: string): LabelledText[] {
     return column;
   }) as [number, number];
   return nonEmpty(
-    records.map(({ line, fields }) => labelledText(fields[textColumn], fields[labelColumn], { source, line })),
+    records.map(({ line, fields }) =>
+      labelledText(fields[textPlace], fields[labelPlace], { source, line, textColumn, labelColumn }),
+    ),
     source,
   );
 }
 
-function labelledText(text: unknown, label: unknown, { source, line }: { source: string; line: number }): LabelledText {
-  if (typeof text !== 'string') throw formatError(source, line, `has text ${describe(text)}, expected a string`);
-  if (/\p{Surrogate}/u.test(text)) throw formatError(source, line, 'has half a surrogate pair in its text');
+interface RecordPlace {
+  textColumn: string;
+  labelColumn: string;
+  source: string;
+  line: number;
+}
+
+function labelledText(text: unknown, label: unknown, place: RecordPlace): LabelledText {
+  const { source, line, textColumn, labelColumn } = place;
+  if (typeof text !== 'string')
+    throw formatError(source, line, `has ${textColumn} ${describe(text)}, expected a string`);
+  if (/\p{Surrogate}/u.test(text)) throw formatError(source, line, `has half a surrogate pair in its ${textColumn}`);
   if (typeof label !== 'string' || label === '') {
-    throw formatError(source, line, `has label ${describe(label)}, expected a string that is not empty, or an integer`);
+    throw formatError(
+      source,
+      line,
+      `has ${labelColumn} ${describe(label)}, expected a string that is not empty, or an integer`,
+    );
   }
   return { text, label };
 }
@@ -86,36 +131,6 @@ function nonEmpty(examples: LabelledText[], source: string): LabelledText[] {
 
 function formatError(source: string, line: number, problem: string): XlformersError {
   return new XlformersError('ERR_DATA_FORMAT', `${source}: line ${line} ${problem}`);
-}
-
-/** Without a byte order mark. */
-function decodeUtf8(bytes: Uint8Array, source: string): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (error) {
-    // A string can hold about 512 million characters.
-    if ((error as NodeJS.ErrnoException).code !== 'ERR_ENCODING_INVALID_ENCODED_DATA') {
-      throw new XlformersError('ERR_DATA_FORMAT', `${source}: ${bytes.length} bytes are too many; split the file`, {
-        cause: error,
-      });
-    }
-    throw formatError(source, firstBadLine(bytes), 'is not UTF-8; convert the file');
-  }
-}
-
-/** No UTF-8 sequence crosses a line feed, so lines can be judged one by one. */
-function firstBadLine(bytes: Uint8Array): number {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  for (let line = 1, start = 0; ; line += 1) {
-    const feed = bytes.indexOf(0x0a, start);
-    const end = feed === -1 ? bytes.length : feed + 1;
-    try {
-      decoder.decode(bytes.subarray(start, end));
-    } catch {
-      return line;
-    }
-    start = end;
-  }
 }
 
 /** All labels, each once: numbers by value, other names by their characters. The place of a label is its class. */
@@ -201,6 +216,7 @@ export class LabelledBatches {
   /**
    * @param labels the list of labels, as `labelNames` gives it for the training examples
    * @param seed null: the order of the examples, as for evaluation
+   * @param name of the examples, for errors
    * @throws XlformersError ERR_ARG_RANGE, ERR_DATA_FORMAT for a label that is not in the list
    */
   constructor(
@@ -208,8 +224,9 @@ export class LabelledBatches {
     labels: readonly string[],
     readonly batchSize: number,
     private readonly seed: number | null,
+    name = 'examples',
   ) {
-    if (examples.length === 0) throw argumentError('ERR_ARG_RANGE', 'examples', examples, 'at least one example');
+    if (examples.length === 0) throw argumentError('ERR_ARG_RANGE', name, examples, 'at least one example');
     if (!Number.isSafeInteger(batchSize) || batchSize < 1) {
       throw argumentError('ERR_ARG_RANGE', 'batchSize', batchSize, 'an integer >= 1');
     }
@@ -218,7 +235,7 @@ export class LabelledBatches {
       if (place === -1) {
         throw new XlformersError(
           'ERR_DATA_FORMAT',
-          `examples[${index}]: got label ${describe(label)}, expected one of ${labels.join(', ')}`,
+          `${name}[${index}]: got label ${describe(label)}, expected one of ${labels.join(', ')}`,
         );
       }
       return place;

@@ -1,4 +1,5 @@
 import { XlformersError } from '../errors';
+import { requireTokenIds } from './tokenIds';
 
 /** A segment of every stream: row-major [batch, length]. */
 export interface Batch {
@@ -20,6 +21,7 @@ export class OrderedBatches {
   /** Tokens in each stream. */
   readonly streamLength: number;
 
+  /** @throws XlformersError ERR_TOKEN_ID naming index and value, ERR_ARG_RANGE when there are too few */
   constructor(
     private readonly tokens: ArrayLike<number>,
     readonly batchSize: number,
@@ -32,6 +34,7 @@ export class OrderedBatches {
         `data: got ${tokens.length} tokens, expected at least ${2 * batchSize} for ${batchSize} streams`,
       );
     }
+    requireTokenIds('data', tokens);
   }
 
   /** Batches in one pass over the text. */

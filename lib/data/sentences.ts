@@ -27,7 +27,10 @@ export function sentenceCorpus(
     corpus.sentences.fill(sentence, length, length + ids.length);
     length += ids.length;
   };
-  for (const line of text.split('\n')) {
+  const lines = text.split('\n');
+  // A line feed ends a line; nothing after the last is no blank line.
+  if (lines.at(-1) === '') lines.pop();
+  for (const line of lines) {
     const trimmed = line.trim();
     if (trimmed === '') {
       if (eodId !== null) add([eodId]);
@@ -39,6 +42,19 @@ export function sentenceCorpus(
     add(ids);
   }
   return resized(corpus, length);
+}
+
+/**
+ * Splits a text of sentences in time order: the last lines, about a share of the characters, are held out.
+ * @param share in [0, 0.5)
+ * @returns held-out text null where there is no line to cut at
+ */
+export function splitSentences(text: string, share: number): { train: string; valid: string | null } {
+  const goal = text.length - Math.floor(text.length * share);
+  const after = text.indexOf('\n', goal - 1);
+  const cut = after === -1 || after === text.length - 1 ? text.lastIndexOf('\n', goal - 1) : after;
+  if (share === 0 || cut <= 0) return { train: text, valid: null };
+  return { train: text.slice(0, cut + 1), valid: text.slice(cut + 1) };
 }
 
 function resized({ tokens, sentences }: SentenceCorpus, length: number): SentenceCorpus {

@@ -123,26 +123,28 @@ export function resolveSampleConfig(given: Partial<XLNetSampleConfig>): XLNetSam
 export class XLNetSamples {
   readonly config: XLNetSampleConfig;
   /** One per row. */
-  private readonly streams: TokenStream[];
+  private readonly rows: RowStream[];
   private current: SamplePosition = { epoch: 0, index: 0 };
 
   /**
    * @param startPieces by token id, not 0 where a word begins (`startPieces` of spanMasking.ts)
+   * @param name of the text, for errors
    * @throws XlformersError ERR_CONFIG, ERR_ARG_RANGE when the text is too short, ERR_TOKEN_ID
    */
   constructor(
     corpus: SentenceCorpus,
     private readonly startPieces: Uint8Array,
     config: Partial<XLNetSampleConfig> = {},
+    name = 'data',
   ) {
     this.config = resolveSampleConfig(config);
-    checkTokens(corpus.tokens, this.config, startPieces.length);
-    this.streams = streamsOf(corpus, this.config);
+    checkTokens(corpus.tokens, this.config, startPieces.length, name);
+    this.rows = rowStreams(corpus, this.config, name);
   }
 
   get batchesPerEpoch(): number {
     const { seqLen, reuseLen } = this.config;
-    return Math.floor(((this.streams[0] as TokenStream).length - seqLen) / reuseLen) + 1;
+    return Math.floor(((this.rows[0] as RowStream).stream.length - seqLen) / reuseLen) + 1;
   }
 
   /** The batch at a place, or null after the last of the epoch. */
@@ -158,8 +160,8 @@ export class XLNetSamples {
       targets: new Int32Array(batch * numPredict),
       ...{ batch, length, numPredict, epoch, index },
     };
-    this.streams.forEach((stream, row) => {
-      const random = new DataRandom(seed, [epoch, index, row]);
+    this.rows.forEach(({ stream, place }, row) => {
+      const random = new DataRandom(seed, [epoch, index, place]);
       const sample = drawSample(stream, index * reuseLen, this.startPieces, this.config, random);
       for (const name of ['inputIds', 'segments', 'queryRanks', 'keyRanks'] as const) {
         result[name].set(sample[name], row * length);
@@ -241,8 +243,14 @@ export function drawSample(
   return { inputIds, segments, queryRanks, keyRanks, targetPositions, targets };
 }
 
+interface RowStream {
+  stream: TokenStream;
+  /** Of the stream among those of one micro-batch: its draws do not depend on how the rows are split. */
+  place: number;
+}
+
 /** One stream per row. With biData every micro-batch reads its streams first forwards, then backwards. */
-function streamsOf(corpus: SentenceCorpus, config: XLNetSampleConfig): TokenStream[] {
+function rowStreams(corpus: SentenceCorpus, config: XLNetSampleConfig, name: string): RowStream[] {
   const { batchSize, accumulation, seqLen, biData } = config;
   const directions = biData ? [false, true] : [false];
   const rows = batchSize / directions.length;
@@ -250,34 +258,37 @@ function streamsOf(corpus: SentenceCorpus, config: XLNetSampleConfig): TokenStre
   if (length < seqLen) {
     throw new XlformersError(
       'ERR_ARG_RANGE',
-      `data: got ${corpus.tokens.length} tokens, expected at least ${rows * seqLen} for ${rows} streams of samples of ${seqLen}; ` +
+      `${name}: got ${corpus.tokens.length} tokens, expected at least ${rows * seqLen} for ${rows} streams of samples of ${seqLen}; ` +
         'give more text, or lower batchSize or seqLen',
     );
   }
   const rowsOfPart = rows / accumulation;
   return Array.from({ length: accumulation }, (_, part) =>
     directions.map((reversed) =>
-      Array.from(
-        { length: rowsOfPart },
-        (_, row) => new TokenStream(corpus, (part * rowsOfPart + row) * length, length, reversed),
-      ),
+      Array.from({ length: rowsOfPart }, (_, row): RowStream => {
+        const cut = part * rowsOfPart + row;
+        return {
+          stream: new TokenStream(corpus, cut * length, length, reversed),
+          place: reversed ? rows + cut : cut,
+        };
+      }),
     ),
   ).flat(2);
 }
 
 /** @throws XlformersError ERR_TOKEN_ID naming the first token outside the vocabulary */
-function checkTokens(tokens: Int32Array, { sepId, clsId }: XLNetSampleConfig, vocabSize: number): void {
+function checkTokens(tokens: Int32Array, { sepId, clsId }: XLNetSampleConfig, vocabSize: number, name: string): void {
   const inside = (token: number) => token >= 0 && token < vocabSize;
-  for (const [name, token] of [
+  for (const [special, token] of [
     ['sepId', sepId],
     ['clsId', clsId],
   ] as const) {
     if (!inside(token))
-      throw new XlformersError('ERR_TOKEN_ID', `data.${name}: got ${token}, ${expectedId(vocabSize)}`);
+      throw new XlformersError('ERR_TOKEN_ID', `data.${special}: got ${token}, ${expectedId(vocabSize)}`);
   }
   const bad = tokens.findIndex((token) => !inside(token));
   if (bad !== -1) {
-    throw new XlformersError('ERR_TOKEN_ID', `data: got ${tokens[bad]} at token ${bad}, ${expectedId(vocabSize)}`);
+    throw new XlformersError('ERR_TOKEN_ID', `${name}: got ${tokens[bad]} at token ${bad}, ${expectedId(vocabSize)}`);
   }
 }
 

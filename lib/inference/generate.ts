@@ -3,6 +3,7 @@ import type { DecodingOptions, GenerativeModel } from '../models/decoding';
 import { requireInteger } from '../ops/checks';
 import { type SampleOptions, checkSampleOptions, sample } from '../ops/sample';
 import { concatenate, slice } from '../ops/shape';
+import { requireKnownOptions } from '../options';
 import { Generator } from '../random';
 import { scope } from '../scope';
 import type { Tensor } from '../tensor';
@@ -24,6 +25,19 @@ export interface GenerateBatchOptions extends Omit<GenerateOptions, 'seed'> {
   seed?: number | readonly number[];
 }
 
+const optionNames = Object.keys({
+  maxTokens: true,
+  seed: true,
+  stopId: true,
+  segmentLength: true,
+  signal: true,
+  temperature: true,
+  topK: true,
+  topP: true,
+  decoding: true,
+  useMems: true,
+} satisfies Record<keyof GenerateOptions, true>);
+
 /** One drawn token. */
 export interface GeneratedToken {
   id: number;
@@ -40,7 +54,8 @@ export interface GeneratedBatchToken extends GeneratedToken {
  * Continues a prompt, token by token. States of what was read are kept: each step reads the newest token only.
  * @param model a language model with Transformer-XL or XLNet inside; dropout is off while this runs
  * @param prompt ids, at least one
- * @throws XlformersError ERR_ARG_RANGE, ERR_ARG_TYPE, ERR_TOKEN_ID, ERR_UNSUPPORTED; the signal's reason when aborted
+ * @throws XlformersError ERR_ARG_RANGE, ERR_ARG_TYPE, ERR_TOKEN_ID naming index and value, ERR_CONFIG for a misspelt option,
+ *   ERR_UNSUPPORTED; the signal's reason when aborted
  */
 export async function* generate(
   model: GenerativeModel,
@@ -63,6 +78,7 @@ export async function* generateBatch(
   prompts: readonly ArrayLike<number>[],
   options: GenerateBatchOptions,
 ): AsyncGenerator<GeneratedBatchToken> {
+  requireKnownOptions('generate', optionNames, options);
   const { maxTokens, seed = 1, stopId, signal, decoding, useMems, segmentLength, ...sampling } = options;
   const { vocabSize } = model.config;
   requireInteger('maxTokens', maxTokens, 0);

@@ -1,6 +1,6 @@
 import { resolveModel } from '../checkpoints/hub';
+import { readConfigFile } from '../checkpoints/modelFolder';
 import { XlformersError, describe } from '../errors';
-import { readModelConfig } from './pretrained';
 import type { PretrainedModel, PretrainedOptions } from './pretrainedModel';
 import { TransformerXLModel } from './transformerXL';
 import { TransformerXLForSequenceClassification, TransformerXLLMHeadModel } from './transformerXLHeads';
@@ -41,7 +41,7 @@ export const AutoModel = {
    */
   async fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<PretrainedModel> {
     const directory = await resolveModel(nameOrPath, options);
-    const config = await readModelConfig(directory);
+    const config = await readConfigFile(directory);
     const named = Array.isArray(config.architectures) ? (config.architectures[0] as unknown) : undefined;
     const found =
       (typeof named === 'string' && Object.hasOwn(architectures, named) ? architectures[named] : undefined) ??

@@ -13,6 +13,14 @@ export interface CompatibilityRules {
   reversedClusters: boolean;
   /** Added to the variance in layer norms, unless the configuration says otherwise. */
   layerNormEpsilon: number;
+  /** Whether each layer has its own position biases, unless the configuration says otherwise; the PyTorch codes know shared ones only. */
+  untiedBiases: boolean;
+  /** Initial weights of layer norms: all 1, or drawn around 1. */
+  initialNorms: 'ones' | 'drawn';
+  /** Initial weights of the adaptive softmax's cluster columns. */
+  initialClusters: 'zeros' | 'drawn';
+  /** What an XLNet without memLen remembers: all that it saw, or nothing. */
+  unlimitedMemory: 'everything' | 'nothing';
   /** The form of GELU where a configuration says "gelu" (Transformer-XL itself has ReLU). */
   gelu: 'gelu' | 'geluTanh';
   /**
@@ -33,6 +41,10 @@ export const compatibilityRules: Record<Compatibility, CompatibilityRules> = {
     firstMemory: 'zeros',
     reversedClusters: false,
     layerNormEpsilon: 1e-5,
+    untiedBiases: true,
+    initialNorms: 'drawn',
+    initialClusters: 'drawn',
+    unlimitedMemory: 'everything',
     gelu: 'gelu',
     sameLengthLower: maskedTriangle,
   },
@@ -40,6 +52,10 @@ export const compatibilityRules: Record<Compatibility, CompatibilityRules> = {
     firstMemory: 'empty',
     reversedClusters: true,
     layerNormEpsilon: 1e-5,
+    untiedBiases: false,
+    initialNorms: 'drawn',
+    initialClusters: 'drawn',
+    unlimitedMemory: 'everything',
     gelu: 'gelu',
     sameLengthLower: maskedTriangle,
   },
@@ -47,6 +63,10 @@ export const compatibilityRules: Record<Compatibility, CompatibilityRules> = {
     firstMemory: 'zeros',
     reversedClusters: false,
     layerNormEpsilon: 1e-12,
+    untiedBiases: true,
+    initialNorms: 'ones',
+    initialClusters: 'zeros',
+    unlimitedMemory: 'nothing',
     gelu: 'geluTanh',
     // Masks the strict lower triangle of the first queryLength keys, however full the memory is.
     sameLengthLower: () => 0,
@@ -55,6 +75,10 @@ export const compatibilityRules: Record<Compatibility, CompatibilityRules> = {
     firstMemory: 'empty',
     reversedClusters: true,
     layerNormEpsilon: 1e-5,
+    untiedBiases: false,
+    initialNorms: 'drawn',
+    initialClusters: 'drawn',
+    unlimitedMemory: 'everything',
     gelu: 'gelu',
     // One key more than the original.
     sameLengthLower: (queryLength, keyLength, memoryLength) => maskedTriangle(queryLength, keyLength, memoryLength + 1),

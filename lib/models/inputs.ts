@@ -35,7 +35,8 @@ export function idTensor(name: string, input: IdInput, vocabSize: number, device
     }
     for (let position = 0; position < length; position += 1) {
       const id = row[position] as number;
-      if (!(Number.isInteger(id) && id >= 0 && id < vocabSize) && id !== ignored) {
+      const isIgnored = ignored !== undefined && id === ignored;
+      if (!(Number.isInteger(id) && id >= 0 && id < vocabSize) && !isIgnored) {
         throw new XlformersError(
           'ERR_TOKEN_ID',
           `${name}[${index}][${position}]: got ${describe(id)}, expected an id in [0, ${vocabSize})`,

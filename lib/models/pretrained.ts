@@ -1,74 +1,32 @@
-import { promises as fs } from 'node:fs';
 import path from 'node:path';
-import { writeFileAtomically } from '../checkpoints/atomicFile';
+import { makeDirectory, writeFileAtomically } from '../checkpoints/atomicFile';
 import { readConfigFile } from '../checkpoints/modelFolder';
-import { toFloat32, writeSafetensors } from '../checkpoints/safetensors';
-import { openWeights } from '../checkpoints/weights';
+import { writeSafetensors } from '../checkpoints/safetensors';
 import { XlformersError } from '../errors';
 import type { Parameters } from '../nn/parameters';
 
-/** Weights of heads, outside the prefix `transformer.`. */
-const heads =
-  /^(crit|score|lm_loss|sequence_summary|logits_proj|classifier|qa_outputs|start_logits|end_logits|answer_class)\./;
-
-/** Names that checkpoints carry and that are no weights: position frequencies, which are computed. */
-const computed = /(^|\.)pos_emb\.inv_freq$/;
-
-/** The config.json of a model folder. */
+/**
+/** The config.json of a model folder. @throws XlformersError ERR_FILE_*, ERR_CONFIG naming the file */
 export async function readModelConfig(directory: string): Promise<Record<string, unknown>> {
   return readConfigFile(directory);
 }
 
 /**
- * Fills the parameters from the folder's weights, safetensors or PyTorch's files. Names may lack or have the prefix `transformer.` (a checkpoint of the bare model,
- * or of one with a head).
- * @param optional names that may be missing (the head of a freshly made classifier)
- * @throws XlformersError ERR_CHECKPOINT_MISMATCH listing missing, unexpected and mis-shaped tensors by name
+ * What `parse` makes of a config.json.
+ * @throws XlformersError ERR_CONFIG naming the file and the field
  */
-export async function loadWeights(
+export function parsedConfig<Config>(
   directory: string,
-  parameters: Parameters,
-  ownPrefix: string,
-  optional: (name: string) => boolean = () => false,
-): Promise<void> {
-  const file = await openWeights(directory);
+  file: Record<string, unknown>,
+  parse: (file: Record<string, unknown>) => Config,
+): Config {
   try {
-    const stored = new Map([...file.tensors.keys()].filter((name) => !computed.test(name)).map((name) => [name, name]));
-    const hasPrefix = [...stored.keys()].some((name) => name.startsWith('transformer.'));
-    const rename = (name: string): string => {
-      if (hasPrefix === (ownPrefix !== '')) return name;
-      if (hasPrefix) return name.replace(/^transformer\./, '');
-      return heads.test(name) ? name : `transformer.${name}`;
-    };
-    const missing = new Set(parameters.map.keys());
-    const problems: string[] = [];
-    for (const name of stored.keys()) {
-      const parameter = parameters.find(rename(name));
-      const { shape } = file.tensors.get(name) as { shape: readonly number[] };
-      if (!parameter) {
-        // A head that this class does not have is no defect of the checkpoint.
-        if (!heads.test(name)) problems.push(`unexpected: ${name}`);
-        continue;
-      }
-      if (shape.join() !== parameter.shape.join()) {
-        problems.push(`shape of ${name}: [${shape.join(', ')}], expected [${parameter.shape.join(', ')}]`);
-        continue;
-      }
-      missing.delete(parameter.name);
-    }
-    for (const name of missing) if (!optional(name)) problems.push(`missing: ${name}`);
-    if (problems.length > 0) {
-      throw new XlformersError('ERR_CHECKPOINT_MISMATCH', `${directory}: ${problems.join('; ')}`);
-    }
-    for (const name of stored.keys()) {
-      const parameter = parameters.find(rename(name));
-      const entry = file.tensors.get(name);
-      if (!parameter || !entry) continue;
-      const values = toFloat32(await file.read(name), entry.dtype);
-      parameter.overwrite(parameter.dtype === 'float64' ? Float64Array.from(values) : values);
-    }
-  } finally {
-    await file.close();
+    return parse(file);
+  } catch (error) {
+    if (!(error instanceof XlformersError) || error.code !== 'ERR_CONFIG') throw error;
+    throw new XlformersError('ERR_CONFIG', `${path.join(directory, 'config.json')}: ${error.message}`, {
+      cause: error,
+    });
   }
 }
 
@@ -78,7 +36,7 @@ export async function saveModel(
   parameters: Parameters,
   config: Record<string, unknown>,
 ): Promise<void> {
-  await fs.mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   const entries = [];
   for (const [name, parameter] of parameters.map) {
     const data = await parameter.data();

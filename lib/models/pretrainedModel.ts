@@ -1,11 +1,14 @@
 import { type DeviceLike, Device, resolveDevice } from '../device';
-import { type FloatDType } from '../dtype';
-import { Parameters } from '../nn/parameters';
+import { type FloatDType, dtypeDetail } from '../dtype';
+import { Parameters, withoutInitialValues } from '../nn/parameters';
 import { Generator } from '../random';
 import type { TensorContainer } from '../scope';
 import type { Parameter, Tensor } from '../tensor';
 import { type HubOptions, resolveModel } from '../checkpoints/hub';
-import { loadWeights, readModelConfig, saveModel } from './pretrained';
+import { type ConfigKeys, foreignKeys } from './configFile';
+import { loadWeights } from './loadWeights';
+import { type WeightTerms, requireMemory } from './memoryEstimate';
+import { parsedConfig, readModelConfig, saveModel } from './pretrained';
 
 export interface ModelOptions {
   /** Of the initial weights and of dropout. Default 1. */
@@ -17,7 +20,10 @@ export interface ModelOptions {
 }
 
 /** How a model is made from files: a folder, or a hub id with `revision`, `localFilesOnly`, `cacheDir`, `token`, `onProgress`, `signal`. */
-export interface PretrainedOptions extends ModelOptions, HubOptions {}
+export interface PretrainedOptions extends ModelOptions, HubOptions {
+  /** Refuse weights that hold NaN or infinities. Default false. */
+  checkFinite?: boolean;
+}
 
 /** What every model has, whatever its architecture: weights, mode, files. */
 export abstract class PretrainedModel implements TensorContainer {
@@ -26,6 +32,8 @@ export abstract class PretrainedModel implements TensorContainer {
   /** @internal */
   readonly weights: Parameters;
   private isTraining = false;
+  /** What config.json held besides the model's own fields. */
+  private foreign: Readonly<Record<string, unknown>> = {};
 
   protected constructor({ seed = 1, device, dtype = 'float32' }: ModelOptions) {
     const initial = new Generator(seed);
@@ -61,9 +69,12 @@ export abstract class PretrainedModel implements TensorContainer {
     this.isTraining = false;
   }
 
-  /** Writes config.json and model.safetensors, which Hugging Face's classes load as well. */
+  /**
+   * Writes config.json and model.safetensors, which Hugging Face's classes load as well. What the config.json that the model came from
+   * said beyond its own fields is written back.
+   */
   async save(directory: string): Promise<void> {
-    await saveModel(directory, this.weights, this.configFile());
+    await saveModel(directory, this.weights, { ...this.foreign, ...this.configFile() });
   }
 
   /** Frees weights, gradients and caches. */
@@ -74,6 +85,11 @@ export abstract class PretrainedModel implements TensorContainer {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** @throws XlformersError ERR_CONFIG when the device cannot hold the weights */
+  protected requireMemory(terms: WeightTerms): void {
+    requireMemory(terms, dtypeDetail(this.weights.dtype).bytes, this.device);
   }
 
   /** @internal Drops what was cached for inference. */
@@ -87,14 +103,21 @@ export abstract class PretrainedModel implements TensorContainer {
     nameOrPath: string,
     options: PretrainedOptions,
     readConfig: (file: Record<string, unknown>) => Config,
+    configKeys: ConfigKeys,
     make: (config: Config) => Model,
     prefix: string,
     optional?: (name: string) => boolean,
+    replaced?: (name: string) => boolean,
   ): Promise<Model> {
     const directory = await resolveModel(nameOrPath, options);
-    const model = make(readConfig(await readModelConfig(directory)));
+    const file = await readModelConfig(directory);
+    const config = parsedConfig(directory, file, readConfig);
+    const foreign = parsedConfig(directory, file, (given) => foreignKeys(given, configKeys));
+    const model = withoutInitialValues(() => make(config));
+    model.foreign = foreign;
     try {
-      await loadWeights(directory, model.weights, prefix, optional);
+      const { checkFinite, signal } = options;
+      await loadWeights(directory, model.weights, { prefix, optional, replaced, checkFinite, signal });
     } catch (error) {
       model.dispose();
       throw error;

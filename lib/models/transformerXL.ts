@@ -19,12 +19,14 @@ import { Tensor } from '../tensor';
 import { compatibilityRules } from './compatibility';
 import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
+import { transformerXLWeightTerms } from './memoryEstimate';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import {
   type TransformerXLConfig,
   type TransformerXLOptions,
   transformerXLConfig,
   transformerXLConfigFromFile,
+  transformerXLConfigKeys,
   transformerXLConfigToFile,
 } from './transformerXLConfig';
 
@@ -67,6 +69,7 @@ export abstract class TransformerXLBase extends PretrainedModel {
   protected constructor(options: TransformerXLOptions, modelOptions: ModelOptions) {
     super(modelOptions);
     this.config = transformerXLConfig(options);
+    this.requireMemory(transformerXLWeightTerms(this.config));
   }
 
   /** The bare model inside. */
@@ -102,7 +105,8 @@ export abstract class TransformerXLBase extends PretrainedModel {
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    return PretrainedModel.loadFolder(nameOrPath, options, transformerXLConfigFromFile, make, prefix, optional);
+    const keys = transformerXLConfigKeys;
+    return PretrainedModel.loadFolder(nameOrPath, options, transformerXLConfigFromFile, keys, make, prefix, optional);
   }
 }
 
@@ -125,7 +129,10 @@ export class TransformerXLModel extends TransformerXLBase {
     const { config } = this;
     const { dModel, nHead: heads, dHead: headDim, dInner, preLnorm: preNorm, layerNormEpsilon: epsilon } = config;
     const weightInit = weightInitializer(config);
-    const normInit: Initializer = { kind: 'normal', mean: 1, deviation: config.initStd };
+    const normInit: Initializer =
+      compatibilityRules[config.compatibility].initialNorms === 'ones'
+        ? { kind: 'constant', value: 1 }
+        : { kind: 'normal', mean: 1, deviation: config.initStd };
     this.embedding = new AdaptiveEmbedding(parameters, `${prefix}word_emb.`, {
       ...config,
       weightInit,
@@ -228,24 +235,32 @@ export class TransformerXLModel extends TransformerXLBase {
     const attentions: Tensor[] = [];
     const hiddenStates = [states];
     this.attention.forEach((layer, index) => {
+      const entering = states;
       const before = memory?.hidden[index] ?? null;
-      if (returnsMemory) hidden.push(memoryUpdate(before, states, newLength));
-      const attended = layer.forward(states, {
-        memory: before,
-        memoryKeyValues: known?.[index] ?? null,
-        positions,
-        band,
-        memoryStarts,
-        headScale: scales[index] ?? null,
-        training,
-        generator,
-        keepKeyValues: returnsMemory && fixed ? newLength : null,
-        probabilities: inputs.outputAttentions === true,
+      // What a layer makes on its way is free for the next one.
+      const made = scope(() => {
+        const remembered = returnsMemory ? memoryUpdate(before, entering, newLength) : null;
+        const attended = layer.forward(entering, {
+          memory: before,
+          memoryKeyValues: known?.[index] ?? null,
+          positions,
+          band,
+          memoryStarts,
+          headScale: scales[index] ?? null,
+          training,
+          generator,
+          keepKeyValues: returnsMemory && fixed ? newLength : null,
+          probabilities: inputs.outputAttentions === true,
+        });
+        const leaving = (this.feedForward[index] as FeedForward).forward(attended.output, { training, generator });
+        return { remembered, leaving, keyValues: attended.keyValues, probabilities: attended.probabilities };
       });
-      if (attended.keyValues) keyValues.push(attended.keyValues);
-      if (attended.probabilities) attentions.push(attended.probabilities);
-      states = (this.feedForward[index] as FeedForward).forward(attended.output, { training, generator });
-      hiddenStates.push(states);
+      if (made.remembered) hidden.push(made.remembered);
+      if (made.keyValues) keyValues.push(made.keyValues);
+      if (made.probabilities) attentions.push(made.probabilities);
+      states = made.leaving;
+      if (inputs.outputHiddenStates) hiddenStates.push(states);
+      else if (index > 0) entering.dispose();
     });
     const lastHiddenState = drop(states);
     hiddenStates[hiddenStates.length - 1] = lastHiddenState;

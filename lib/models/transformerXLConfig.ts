@@ -1,5 +1,6 @@
 import { XlformersError, describe } from '../errors';
 import { applyRules, choiceRule, integerRule, numberRule, type Rule, type Rules } from '../options';
+import { type ConfigKeys, fieldOf, requireNoMisspelling } from './configFile';
 import { type Compatibility, compatibilities, compatibilityRules } from './compatibility';
 
 /** A Transformer-XL: Hugging Face's names in camelCase, and their defaults (the WikiText-103 model). */
@@ -26,7 +27,7 @@ export interface TransformerXLConfig {
   dropout: number;
   /** On attention probabilities. */
   dropatt: number;
-  /** Each layer has its own position biases. */
+  /** Each layer has its own position biases. Default: as `compatibility` has it. */
   untieR: boolean;
   init: 'normal' | 'uniform';
   initRange: number;
@@ -122,7 +123,9 @@ export function transformerXLConfig(options: TransformerXLOptions): TransformerX
   const tieProjs = cutoffs
     .concat(vocabSize)
     .map((_, index) => options.tieProjs?.[index] ?? (options.tieProjs ? false : index > 0));
-  const layerNormEpsilon = options.layerNormEpsilon ?? compatibilityRules[compatibility].layerNormEpsilon;
+  const preset = compatibilityRules[compatibility];
+  const layerNormEpsilon = options.layerNormEpsilon ?? preset.layerNormEpsilon;
+  const untieR = options.untieR ?? preset.untiedBiases;
   cutoffs.forEach((id, index) => {
     const before = cutoffs[index - 1] ?? 0;
     if (id <= before || id >= vocabSize) {
@@ -141,7 +144,7 @@ export function transformerXLConfig(options: TransformerXLOptions): TransformerX
     refuse('nHead', nHead, `at most ${Math.floor((1 << 20) / dHead)} heads of size ${dHead}`);
   if (sameLength && memLen === 0 && compatibility !== 'tf-original')
     refuse('sameLength', true, 'false where memLen is 0');
-  return { ...config, cutoffs: [...cutoffs], tieProjs, layerNormEpsilon };
+  return { ...config, cutoffs: [...cutoffs], tieProjs, layerNormEpsilon, untieR };
 }
 
 function refuse(name: string, given: unknown, expected: string): never {
@@ -153,14 +156,29 @@ const fieldNames = Object.keys(rules) as (keyof TransformerXLConfig)[];
 /** Fields whose file name is not just their own in snake_case. */
 const fileNames: Partial<Record<keyof TransformerXLConfig, string>> = { compatibility: 'xlformers_compatibility' };
 
+const fileName = (name: keyof TransformerXLConfig) => fileNames[name] ?? toSnake(name);
+
+export const transformerXLConfigKeys: ConfigKeys = {
+  own: [
+    ...fieldNames.map(fileName),
+    'adaptive',
+    'attn_type',
+    'sample_softmax',
+    'tie_weight',
+    'proj_share_all_but_first',
+  ],
+  unused: ['ext_len', 'tgt_len'],
+};
+
 /**
  * A configuration from Hugging Face's config.json. Its many general fields are of no concern here; those that would make another
- * model are refused.
+ * model are refused, and so are misspelt ones.
  */
 export function transformerXLConfigFromFile(file: Record<string, unknown>): TransformerXLConfig {
   if (file.model_type !== undefined && file.model_type !== 'transfo-xl') {
     refuse('model_type', file.model_type, "'transfo-xl'");
   }
+  requireNoMisspelling(file, transformerXLConfigKeys);
   const unsupported: [name: string, accepted: (value: unknown) => boolean, expected: string][] = [
     ['attn_type', (value) => value === 0, '0 (partially learnable relative attention)'],
     ['sample_softmax', (value) => typeof value === 'number' && value <= 0, '-1 (no sampled softmax)'],
@@ -171,11 +189,15 @@ export function transformerXLConfigFromFile(file: Record<string, unknown>): Tran
   }
   const options: Record<string, unknown> = {};
   for (const name of fieldNames) {
-    const value = file[fileNames[name] ?? toSnake(name)];
+    const value = fieldOf(file, fileName(name));
     if (value !== undefined && value !== null) options[name] = value;
   }
   const labels = file.id2label;
   if (labels !== null && typeof labels === 'object') options.numLabels = Object.keys(labels).length;
+  // Hugging Face keeps neither: `tie_projs` says which clusters share, and where it is missing, this field does.
+  const shares = file.proj_share_all_but_first;
+  if (shares !== undefined && typeof shares !== 'boolean') refuse('proj_share_all_but_first', shares, 'true or false');
+  if (file.tie_projs === null || (shares === false && file.tie_projs === undefined)) options.tieProjs = [];
   if (file.tie_weight !== undefined && file.tie_word_embeddings === undefined)
     options.tieWordEmbeddings = file.tie_weight;
   return transformerXLConfig(options as TransformerXLOptions);
@@ -192,10 +214,7 @@ export function transformerXLConfigToFile(config: TransformerXLConfig, architect
     attn_type: 0,
     sample_softmax: -1,
     ...Object.fromEntries(
-      Object.entries(fields).map(([name, value]) => [
-        fileNames[name as keyof TransformerXLConfig] ?? toSnake(name),
-        value,
-      ]),
+      Object.entries(fields).map(([name, value]) => [fileName(name as keyof TransformerXLConfig), value]),
     ),
     id2label: Object.fromEntries(labels),
     label2id: Object.fromEntries(labels.map(([id, label]) => [label, Number(id)])),

@@ -1,4 +1,5 @@
 /** Transformer-XL with its heads: language model, sequence classification. */
+import { resolveModel } from '../checkpoints/hub';
 import { XlformersError } from '../errors';
 import { AdaptiveSoftmaxHead } from '../nn/adaptiveSoftmaxHead';
 import { meanNonzero } from '../ops/meanNonzero';
@@ -13,6 +14,8 @@ import { type ClassLabels, classificationLoss, ignoredLabel } from './classifica
 import { compatibilityRules } from './compatibility';
 import type { DecodingOptions, DecodingSession, GenerativeModel } from './decoding';
 import { type IdInput, idTensor } from './inputs';
+import { requireOriginalSettings } from './originalCheckpoints';
+import { readModelConfig } from './pretrained';
 import type { ModelOptions, PretrainedOptions } from './pretrainedModel';
 import {
   TransformerXLBase,
@@ -21,7 +24,7 @@ import {
   type TransformerXLOutput,
   weightInitializer,
 } from './transformerXL';
-import type { TransformerXLOptions } from './transformerXLConfig';
+import { type TransformerXLOptions, transformerXLConfigFromFile } from './transformerXLConfig';
 import { transformerXLDecoding } from './transformerXLDecoding';
 
 export interface LanguageModelInputs extends TransformerXLInputs {
@@ -49,20 +52,28 @@ export class TransformerXLLMHeadModel extends TransformerXLBase implements Gener
     super(options, modelOptions);
     const { config } = this;
     this.transformer = new TransformerXLModel(config, modelOptions, this);
+    const preset = compatibilityRules[config.compatibility];
     this.head = new AdaptiveSoftmaxHead(this.weights, this.transformer.embedding, {
       ...config,
       tieWeights: config.tieWordEmbeddings,
       tieProjections: config.tieProjs,
-      reversedClusters: compatibilityRules[config.compatibility].reversedClusters,
+      reversedClusters: preset.reversedClusters,
       weightInit: weightInitializer(config),
+      clusterInit: preset.initialClusters === 'zeros' ? { kind: 'constant', value: 0 } : weightInitializer(config),
       projectionInit: { kind: 'normal', mean: 0, deviation: config.projInitStd },
     });
   }
 
-  /** A folder or hub id with config.json and weights. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
-  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<TransformerXLLMHeadModel> {
+  /**
+   * A folder or hub id with config.json and weights. A `model.pt` of the original repository, or of NVIDIA's, must be a state dict, and
+   * config.json say `"xlformers_compatibility": "pytorch-original"` (or "nvidia") and `"untie_r": false`.
+   * @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH
+   */
+  static async fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<TransformerXLLMHeadModel> {
+    const directory = await resolveModel(nameOrPath, options);
+    await requireOriginalSettings(directory, transformerXLConfigFromFile(await readModelConfig(directory)));
     return TransformerXLBase.load(
-      nameOrPath,
+      directory,
       options,
       (config) => new TransformerXLLMHeadModel(config, options),
       'transformer.',

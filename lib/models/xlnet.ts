@@ -19,12 +19,15 @@ import { memoryUpdate } from '../ops/memoryUpdate';
 import { reshape, slice } from '../ops/shape';
 import { sinusoidPositions } from '../ops/sinusoidPositions';
 import { scope } from '../scope';
-import { type NestedArray, type Parameter, Tensor } from '../tensor';
+import { type Parameter, Tensor } from '../tensor';
+import type { NestedArray } from '../tensorData';
+import { compatibilityRules } from './compatibility';
 import { headScales } from './headScales';
 import { type IdInput, idTensor } from './inputs';
+import { xlnetWeightTerms } from './memoryEstimate';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import { feedForwardActivation, type XLNetConfig, type XLNetOptions } from './xlnetConfig';
-import { xlnetConfig, xlnetConfigFromFile, xlnetConfigToFile } from './xlnetConfig';
+import { xlnetConfig, xlnetConfigFromFile, xlnetConfigKeys, xlnetConfigToFile } from './xlnetConfig';
 import { hidingMask, integerTensor, type MaskInput, requireOneOf, targetMapping } from './xlnetInputs';
 
 /** What every XLNet takes. L: length of the segment, P: rows of the query stream. */
@@ -59,6 +62,8 @@ export interface XLNetInputs {
   useMems?: boolean;
   /** Rows from the segment's start that enter the memory. Default: config.reuseLen. */
   reuseLen?: number;
+  /** The second half of the batch holds reversed sequences. Default: config.biData. */
+  biData?: boolean;
   /** Default false. */
   outputHiddenStates?: boolean;
   /** Default false. */
@@ -80,6 +85,14 @@ export interface XLNetOutput {
   queryAttentions: Tensor[] | null;
 }
 
+export interface XLNetPretrainedOptions extends PretrainedOptions {
+  /**
+   * Fields that shall differ from the checkpoint's config.json, such as dropout. With `labelNames` or `numLabels`, a head of
+   * another size in the checkpoint is left aside.
+   */
+  config?: XLNetOptions;
+}
+
 /** A model that others build on. */
 export abstract class XLNetBase extends PretrainedModel {
   readonly config: XLNetConfig;
@@ -87,6 +100,7 @@ export abstract class XLNetBase extends PretrainedModel {
   protected constructor(options: XLNetOptions, modelOptions: ModelOptions) {
     super(modelOptions);
     this.config = xlnetConfig(options);
+    this.requireMemory(xlnetWeightTerms(this.config));
   }
 
   /** The bare model inside. */
@@ -117,13 +131,35 @@ export abstract class XLNetBase extends PretrainedModel {
 
   protected static load<T extends XLNetBase>(
     nameOrPath: string,
-    options: PretrainedOptions,
+    options: XLNetPretrainedOptions,
     make: (config: XLNetConfig) => T,
     prefix: string,
     optional?: (name: string) => boolean,
   ): Promise<T> {
-    return PretrainedModel.loadFolder(nameOrPath, options, xlnetConfigFromFile, make, prefix, optional);
+    const { config: changes } = options;
+    const readConfig = (file: Record<string, unknown>) => changedConfig(xlnetConfigFromFile(file), changes);
+    const replaced = keepsLabels(changes) ? undefined : optional;
+    return PretrainedModel.loadFolder(
+      nameOrPath,
+      options,
+      readConfig,
+      xlnetConfigKeys,
+      make,
+      prefix,
+      optional,
+      replaced,
+    );
   }
+}
+
+function keepsLabels(changes: XLNetOptions = {}): boolean {
+  return changes.numLabels === undefined && changes.labelNames === undefined;
+}
+
+/** New labels bring their number, a new number of labels no names. */
+function changedConfig(config: XLNetConfig, changes: XLNetOptions | undefined): XLNetConfig {
+  const { numLabels, labelNames, ...rest } = config;
+  return xlnetConfig({ ...rest, ...(keepsLabels(changes) ? { numLabels, labelNames } : {}), ...changes });
 }
 
 /** HF's `_init_weights`. */
@@ -228,39 +264,49 @@ export class XLNetModel extends XLNetBase {
 
     let content: Tensor | null = drop(embedded);
     let query = targets && drop(this.queryEmbedding(batch, targets));
-    const positions = this.distances(length, memoryLength, training || !fixed ? drop : null);
+    const backwards = inputs.biData ?? config.biData;
+    const positions = this.distances(length, memoryLength, backwards, training || !fixed ? drop : null);
     const hidden: Tensor[] = [];
     const keyValues: Tensor[] = [];
     const states = { content: [content], query: query ? [query] : [] };
     const attentions = { content: [] as Tensor[], query: [] as Tensor[] };
     this.attention.forEach((layer, index) => {
       const before = memory?.hidden[index] ?? null;
-      const entering = content as Tensor;
-      if (kept) hidden.push(remembered(before, entering, kept));
-      const result = layer.forward(entering, {
-        query,
-        targets,
-        // Nothing reads the last layer's content stream once the query stream has its keys.
-        needsContent: query === null || everything || index < config.nLayer - 1,
-        memory: before,
-        memoryKeyValues: known && layerKeyValues(known, index),
-        positions,
-        visibility,
-        headScale: scales[index] ?? null,
-        training,
-        generator,
-        keepKeyValues: kept && fixed ? kept : null,
-        probabilities: inputs.outputAttentions === true,
+      const entering = { content: content as Tensor, query };
+      // What a layer makes on its way is free for the next one.
+      const made = scope(() => {
+        const remembering = kept ? remembered(before, entering.content, kept) : null;
+        const { content, query, keyValues, probabilities } = layer.forward(entering.content, {
+          query: entering.query,
+          targets,
+          // Nothing reads the last layer's content stream once the query stream has its keys.
+          needsContent: entering.query === null || everything || index < config.nLayer - 1,
+          memory: before,
+          memoryKeyValues: known && layerKeyValues(known, index),
+          positions,
+          visibility,
+          headScale: scales[index] ?? null,
+          training,
+          generator,
+          keepKeyValues: kept && fixed ? kept : null,
+          probabilities: inputs.outputAttentions === true,
+        });
+        const feedForward = this.feedForward[index] as FeedForward;
+        const finish = (x: Tensor | null) => x && feedForward.forward(x, { training, generator });
+        return { remembering, content: finish(content), query: finish(query), keyValues, probabilities };
       });
-      if (result.keyValues) keyValues.push(result.keyValues.key, result.keyValues.value);
-      const feedForward = this.feedForward[index] as FeedForward;
-      const finish = (x: Tensor | null) => x && feedForward.forward(x, { training, generator });
-      content = finish(result.content);
-      query = finish(result.query);
-      if (content) states.content.push(content);
-      if (query) states.query.push(query);
-      if (result.probabilities?.content) attentions.content.push(result.probabilities.content);
-      if (result.probabilities?.query) attentions.query.push(result.probabilities.query);
+      if (made.remembering) hidden.push(made.remembering);
+      if (made.keyValues) keyValues.push(made.keyValues.key, made.keyValues.value);
+      if (made.probabilities?.content) attentions.content.push(made.probabilities.content);
+      if (made.probabilities?.query) attentions.query.push(made.probabilities.query);
+      ({ content, query } = made);
+      if (inputs.outputHiddenStates) {
+        if (content) states.content.push(content);
+        if (query) states.query.push(query);
+      } else if (index > 0) {
+        entering.content.dispose();
+        entering.query?.dispose();
+      }
     });
     const aliases = (list: Tensor[]) => (inputs.outputHiddenStates ? list.map((state) => state.alias()) : null);
     return {
@@ -317,11 +363,12 @@ export class XLNetModel extends XLNetBase {
     const { attnType, sameLength, biData } = this.config;
     const { device } = this.owner;
     requireOneOf('attentionMask', inputs.attentionMask, 'inputMask', inputs.inputMask);
+    const backwards = inputs.biData ?? biData;
     const shape = [batch, length];
     const padding = inputs.attentionMask ?? inputs.inputMask;
     const integers = (name: 'queryRanks' | 'keyRanks' | 'tokenTypeIds') =>
       inputs[name] === undefined ? null : integerTensor(name, inputs[name], shape, device);
-    if (biData && batch % 2 !== 0) {
+    if (backwards && batch % 2 !== 0) {
       throw new XlformersError('ERR_ARG_SHAPE', `inputIds: got ${batch} rows, expected an even number with biData`);
     }
     return {
@@ -340,7 +387,7 @@ export class XLNetModel extends XLNetBase {
         : null,
       segments: integers('tokenTypeIds'),
       memoryStarts: memory?.startsTensor() ?? null,
-      reversedFrom: biData ? batch / 2 : batch,
+      reversedFrom: backwards ? batch / 2 : batch,
     };
   }
 
@@ -363,6 +410,8 @@ export class XLNetModel extends XLNetBase {
   ): { current: number; length: number } | null {
     const { config, owner, currentMemoryLength } = this;
     if (!(inputs.useMems ?? (owner.training ? config.useMemsTrain : config.useMemsEval))) return null;
+    if (currentMemoryLength === null && compatibilityRules[config.compatibility].unlimitedMemory === 'nothing')
+      return null;
     const reuse = inputs.reuseLen ?? config.reuseLen ?? 0;
     requireInteger('reuseLen', reuse, 0);
     const current = reuse > 0 ? Math.min(reuse, length) : length;
@@ -370,8 +419,13 @@ export class XLNetModel extends XLNetBase {
   }
 
   /** @param drop dropout of one set of codes for all layers; null at inference, where projections are kept */
-  private distances(length: number, memoryLength: number, drop: ((x: Tensor) => Tensor) | null): DistanceCodes {
-    const { dModel, clampLen, attnType, biData } = this.config;
+  private distances(
+    length: number,
+    memoryLength: number,
+    biData: boolean,
+    drop: ((x: Tensor) => Tensor) | null,
+  ): DistanceCodes {
+    const { dModel, clampLen, attnType } = this.config;
     const { dtype, device } = this.owner.weights;
     const keys = memoryLength + length;
     const range = (farthest: number): DistanceRange => {

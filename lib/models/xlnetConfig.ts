@@ -1,6 +1,7 @@
 import { XlformersError, describe } from '../errors';
 import type { Activation } from '../ops/activation';
 import { applyRules, choiceRule, integerRule, numberRule, type Rule, type Rules } from '../options';
+import { type ConfigKeys, fieldOf, requireNoMisspelling } from './configFile';
 import { type Compatibility, compatibilities, compatibilityRules } from './compatibility';
 
 export type SummaryType = 'last' | 'first' | 'mean' | 'cls_index';
@@ -22,7 +23,7 @@ export interface XLNetConfig {
   initializerRange: number;
   layerNormEps: number;
   dropout: number;
-  /** Rows of memory that a pass leaves; null or 0: everything that it saw. */
+  /** Rows of memory that a pass leaves; null or 0: everything that it saw (nothing under compatibility 'tf-original'). */
   memLen: number | null;
   /** Rows from the start of each segment that enter the memory; null or 0: all. */
   reuseLen: number | null;
@@ -50,8 +51,10 @@ export interface XLNetConfig {
   bosTokenId: number;
   eosTokenId: number;
   tieWordEmbeddings: boolean;
-  /** Classes of the classification heads. */
+  /** Classes of the classification heads. Default: as many as `labelNames`, else 2. */
   numLabels: number;
+  /** Names of the classes by id (`id2label` and `label2id` of config.json), each once; null: LABEL_0, LABEL_1 and so on. */
+  labelNames: readonly string[] | null;
   /** null: from the labels, as Hugging Face. */
   problemType: 'regression' | 'single_label_classification' | 'multi_label_classification' | null;
   /** Which implementation's silent choices to follow; see docs/compatibility.md. */
@@ -110,12 +113,26 @@ const rules: Rules<XLNetConfig> = {
   eosTokenId: idRule(2),
   tieWordEmbeddings: booleanRule(true),
   numLabels: integerRule(2, 1, 1 << 24),
+  labelNames: {
+    fallback: null,
+    accepts: (value) => value === null || isListOfNames(value),
+    expected: 'null or an array of different names',
+  },
   problemType: nullable({
     ...choiceRule('', ['regression', 'single_label_classification', 'multi_label_classification']),
     fallback: null,
   }),
   compatibility: choiceRule('hf', compatibilities),
 };
+
+function isListOfNames(value: unknown): boolean {
+  return (
+    Array.isArray(value) &&
+    value.length > 0 &&
+    value.every((name) => typeof name === 'string' && name !== '') &&
+    new Set(value).size === value.length
+  );
+}
 
 /** Fields for which null is a value of its own, not the default. */
 const nullFields = ['memLen', 'reuseLen', 'summaryActivation', 'problemType'] as const;
@@ -125,11 +142,19 @@ const nullFields = ['memLen', 'reuseLen', 'summaryActivation', 'problemType'] as
  * @throws XlformersError ERR_CONFIG naming the field, what was given and what is accepted
  */
 export function xlnetConfig(options: XLNetOptions): XLNetConfig {
-  const config = applyRules<XLNetConfig>('config', rules, options);
+  const named = options.numLabels === undefined && Array.isArray(options.labelNames);
+  const config = applyRules<XLNetConfig>(
+    'config',
+    rules,
+    named ? { ...options, numLabels: options.labelNames?.length } : options,
+  );
   for (const name of nullFields) {
     if (options[name] === null) (config as unknown as Record<string, unknown>)[name] = null;
   }
-  const { dModel, nHead } = config;
+  const { dModel, nHead, numLabels, labelNames } = config;
+  if (labelNames !== null && labelNames.length !== numLabels) {
+    refuse('labelNames', labelNames, `${numLabels} names, as numLabels says`);
+  }
   if (dModel % 2 !== 0) refuse('dModel', dModel, 'an even number (half sines, half cosines)');
   if (dModel % nHead !== 0) refuse('nHead', nHead, `a divisor of dModel ${dModel}`);
   if (dModel / nHead > 256)
@@ -148,7 +173,8 @@ function refuse(name: string, given: unknown, expected: string): never {
 }
 
 const toSnake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-const fieldNames = Object.keys(rules) as (keyof XLNetConfig)[];
+/** All but the labels' names, which are in `id2label`. */
+const fieldNames = (Object.keys(rules) as (keyof XLNetConfig)[]).filter((name) => name !== 'labelNames');
 /** Fields whose file name is not just their own in snake_case. */
 const fileNames: Partial<Record<keyof XLNetConfig, string>> = {
   compatibility: 'xlformers_compatibility',
@@ -157,25 +183,46 @@ const fileNames: Partial<Record<keyof XLNetConfig, string>> = {
 };
 const fileName = (name: keyof XLNetConfig) => fileNames[name] ?? toSnake(name);
 
-/** A configuration from Hugging Face's config.json; its many general fields are of no concern here. */
+export const xlnetConfigKeys: ConfigKeys = {
+  own: [...fieldNames.map(fileName), 'd_head', 'use_cache'],
+  // The first releases had them; Hugging Face's class passes them over, the attention's own dropout too.
+  unused: ['dropatt', 'init', 'init_range', 'init_std'],
+};
+
+/** A configuration from Hugging Face's config.json; its many general fields are of no concern here, misspelt ones are refused. */
 export function xlnetConfigFromFile(file: Record<string, unknown>): XLNetConfig {
   if (file.model_type !== undefined && file.model_type !== 'xlnet') refuse('model_type', file.model_type, "'xlnet'");
+  requireNoMisspelling(file, xlnetConfigKeys);
   const options: Record<string, unknown> = {};
   for (const name of fieldNames) {
-    const value = file[fileName(name)];
+    const value = fieldOf(file, fileName(name));
     if (value !== undefined) options[name] = value;
   }
   if (options.ffActivation === 'swish') options.ffActivation = 'silu';
   if (options.useMemsEval === undefined && file.use_cache !== undefined) options.useMemsEval = file.use_cache;
   const labels = file.id2label;
-  if (labels !== null && typeof labels === 'object') options.numLabels = Object.keys(labels).length;
-  return xlnetConfig(options as XLNetOptions);
+  if (labels !== null && typeof labels === 'object') {
+    const { length } = Object.keys(labels);
+    const names = Array.from({ length }, (_, id) => (labels as Record<string, unknown>)[id]);
+    options.numLabels = length;
+    // The names that Hugging Face makes up are none.
+    const isNamed = names.some((name, id) => name !== `LABEL_${id}`);
+    if (isListOfNames(names) && isNamed) options.labelNames = names;
+  }
+  const config = xlnetConfig(options as XLNetOptions);
+  const headDim = config.dModel / config.nHead;
+  if (file.d_head !== undefined && file.d_head !== headDim)
+    refuse('d_head', file.d_head, `d_model / n_head = ${headDim}`);
+  return config;
 }
 
 /** config.json as Hugging Face writes it. */
 export function xlnetConfigToFile(config: XLNetConfig, architecture: string): Record<string, unknown> {
-  const { numLabels, ...fields } = config;
-  const labels = Array.from({ length: numLabels }, (_, index) => [String(index), `LABEL_${index}`] as const);
+  const { numLabels, labelNames, ...fields } = config;
+  const labels = Array.from(
+    { length: numLabels },
+    (_, index) => [String(index), labelNames?.[index] ?? `LABEL_${index}`] as const,
+  );
   return {
     architectures: [architecture],
     model_type: 'xlnet',

@@ -10,12 +10,20 @@ import { meanLabelled } from '../ops/meanNonzero';
 import { reshape } from '../ops/shape';
 import { softmaxCrossEntropy } from '../ops/softmaxCrossEntropy';
 import { scope } from '../scope';
-import { type NestedArray, type Parameter, Tensor } from '../tensor';
+import { type Parameter, Tensor } from '../tensor';
+import type { NestedArray } from '../tensorData';
 import { type ClassLabels, classificationLoss, ignoredLabel } from './classificationLoss';
 import type { DecodingOptions, DecodingSession, GenerativeModel } from './decoding';
 import { type IdInput, idTensor } from './inputs';
 import type { ModelOptions, PretrainedOptions } from './pretrainedModel';
-import { XLNetBase, xlnetInitializer, type XLNetInputs, XLNetModel, type XLNetOutput } from './xlnet';
+import {
+  XLNetBase,
+  xlnetInitializer,
+  type XLNetInputs,
+  XLNetModel,
+  type XLNetOutput,
+  type XLNetPretrainedOptions,
+} from './xlnet';
 import type { XLNetConfig, XLNetOptions } from './xlnetConfig';
 import { xlnetDecoding } from './xlnetDecoding';
 
@@ -107,7 +115,7 @@ export class XLNetLMHeadModel extends XLNetWithHead implements GenerativeModel {
   }
 
   /** A folder or hub id with config.json and weights. @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH */
-  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetLMHeadModel> {
+  static fromPretrained(nameOrPath: string, options: XLNetPretrainedOptions = {}): Promise<XLNetLMHeadModel> {
     return XLNetBase.load(nameOrPath, options, (config) => new XLNetLMHeadModel(config, options), 'transformer.');
   }
 
@@ -166,7 +174,10 @@ export class XLNetForSequenceClassification extends XLNetWithHead {
   }
 
   /** As of the language model; a head that the checkpoint lacks keeps its initial weights. */
-  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetForSequenceClassification> {
+  static fromPretrained(
+    nameOrPath: string,
+    options: XLNetPretrainedOptions = {},
+  ): Promise<XLNetForSequenceClassification> {
     return XLNetBase.load(
       nameOrPath,
       options,
@@ -208,7 +219,10 @@ export class XLNetForTokenClassification extends XLNetWithHead {
   }
 
   /** As of the language model; a head that the checkpoint lacks keeps its initial weights. */
-  static fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<XLNetForTokenClassification> {
+  static fromPretrained(
+    nameOrPath: string,
+    options: XLNetPretrainedOptions = {},
+  ): Promise<XLNetForTokenClassification> {
     return XLNetBase.load(
       nameOrPath,
       options,

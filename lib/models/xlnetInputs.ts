@@ -3,7 +3,8 @@ import type { FloatDType } from '../dtype';
 import { XlformersError, describe } from '../errors';
 import { binaryMask } from '../ops/binaryMask';
 import { requireIds, requireShape } from '../ops/checks';
-import { type NestedArray, Tensor } from '../tensor';
+import { Tensor } from '../tensor';
+import type { NestedArray } from '../tensorData';
 import { type IdInput, idTensor } from './inputs';
 
 /** A mask: a tensor of any type, or nested numbers. */

@@ -16,6 +16,7 @@ export interface AdaptiveSoftmaxHeadOptions {
   /** Column order of the original PyTorch code. */
   reversedClusters: boolean;
   weightInit: Initializer;
+  clusterInit: Initializer;
   projectionInit: Initializer;
 }
 
@@ -25,13 +26,13 @@ export class AdaptiveSoftmaxHead {
 
   constructor(parameters: Parameters, embedding: AdaptiveEmbedding, options: AdaptiveSoftmaxHeadOptions) {
     const { vocabSize, cutoffs, divVal, dEmbed, dModel, tieWeights, tieProjections, reversedClusters } = options;
-    const { weightInit, projectionInit } = options;
+    const { weightInit, clusterInit, projectionInit } = options;
     const zero: Initializer = { kind: 'constant', value: 0 };
     const ranges = clusterRanges(cutoffs, vocabSize);
     const tails = ranges.length - 1;
     const width = (index: number) => Math.floor(dEmbed / divVal ** index);
 
-    const clusterWeight = tails > 0 ? parameters.create('crit.cluster_weight', [tails, dEmbed], weightInit) : null;
+    const clusterWeight = tails > 0 ? parameters.create('crit.cluster_weight', [tails, dEmbed], clusterInit) : null;
     const clusterBias = tails > 0 ? parameters.create('crit.cluster_bias', [tails], zero) : null;
 
     const layer = (index: number, size: number) => {

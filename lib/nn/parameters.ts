@@ -2,7 +2,7 @@ import type { Device } from '../device';
 import type { FloatDType } from '../dtype';
 import { XlformersError } from '../errors';
 import { fillRandom } from '../ops/random';
-import type { Generator } from '../random';
+import { Generator } from '../random';
 import { Parameter } from '../tensor';
 import { native } from '../native';
 import { dtypeDetail } from '../dtype';
@@ -13,6 +13,21 @@ export type Initializer =
   | { kind: 'normal'; mean: number; deviation: number }
   | { kind: 'uniform'; low: number; high: number };
 
+let deferring = false;
+
+/**
+ * Makes a model whose weights stay without values, for the checkpoint that fills them: drawing a hundred million random numbers takes
+ * longer than reading them. `initialiseRest` fills those that the checkpoint lacks, with what they would have had.
+ */
+export function withoutInitialValues<T>(make: () => T): T {
+  deferring = true;
+  try {
+    return make();
+  } finally {
+    deferring = false;
+  }
+}
+
 /**
  * The weights of a model under their checkpoint names. Tied weights are one parameter: the map has each once, under the name that
  * Hugging Face saves; `names` also knows the others.
@@ -20,6 +35,8 @@ export type Initializer =
 export class Parameters {
   readonly map = new Map<string, Parameter>();
   private readonly aliases = new Map<string, Parameter>();
+  /** Weights without their initial values yet. */
+  private readonly pending = new Map<Parameter, () => void>();
 
   constructor(
     readonly device: Device,
@@ -30,24 +47,34 @@ export class Parameters {
   create(name: string, shape: readonly number[], init: Initializer): Parameter {
     if (this.map.has(name)) throw new XlformersError('ERR_INTERNAL', `parameter '${name}' exists already`);
     const parameter = Parameter.create(name, shape, this.dtype, this.device);
-    switch (init.kind) {
-      case 'constant':
-        native.fill({
-          dtype: dtypeDetail(this.dtype).native,
-          count: parameter.size,
-          value: init.value,
-          out: parameter.buffer,
-        });
-        break;
-      case 'normal':
-        fillRandom(parameter, { kind: 'normal', a: init.mean, b: init.deviation }, this.generator);
-        break;
-      case 'uniform':
-        fillRandom(parameter, { kind: 'uniform', a: init.low, b: init.high }, this.generator);
-        break;
-    }
+    // Taken here even where it is used later or never: the numbers of one weight do not depend on the others.
+    const fill = this.filler(parameter, init);
+    if (deferring) this.pending.set(parameter, fill);
+    else fill();
     this.map.set(name, parameter);
     return parameter;
+  }
+
+  private filler(parameter: Parameter, init: Initializer): () => void {
+    if (init.kind === 'constant') {
+      const { value } = init;
+      const dtype = dtypeDetail(this.dtype).native;
+      return () => native.fill({ dtype, count: parameter.size, value, out: parameter.buffer });
+    }
+    const [a, b] = init.kind === 'normal' ? [init.mean, init.deviation] : [init.low, init.high];
+    const generator = Generator.from(this.generator.next());
+    return () => fillRandom(parameter, { kind: init.kind, a, b }, generator);
+  }
+
+  /** @internal The weight gets its values from elsewhere. */
+  initialised(parameter: Parameter): void {
+    this.pending.delete(parameter);
+  }
+
+  /** @internal Gives initial values to the weights that have none. */
+  initialiseRest(): void {
+    for (const fill of this.pending.values()) fill();
+    this.pending.clear();
   }
 
   /** Another name of a tied weight, which some checkpoints carry too. */

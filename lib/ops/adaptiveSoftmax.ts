@@ -1,6 +1,6 @@
 import { record } from '../autograd';
 import { dtypeDetail } from '../dtype';
-import { XlformersError } from '../errors';
+import { XlformersError, argumentError } from '../errors';
 import { native, type NativeBuffer } from '../native';
 import { needsTape, Tensor } from '../tensor';
 import { add } from './add';
@@ -150,7 +150,7 @@ function checkOperands(hidden: Tensor, operands: AdaptiveSoftmaxOperands): [rows
   clusters.forEach((cluster, index) => {
     const name = `clusters[${index}]`;
     if (cluster.firstId !== firstId) {
-      throw new XlformersError('ERR_ARG_RANGE', `${name}.firstId: got ${cluster.firstId}, expected ${firstId}`);
+      throw argumentError('ERR_ARG_RANGE', `${name}.firstId`, cluster.firstId, String(firstId));
     }
     requireInteger(`${name}.size`, cluster.size, 1);
     firstId += cluster.size;

@@ -1,5 +1,5 @@
 import { isFloat } from '../dtype';
-import { XlformersError, describe } from '../errors';
+import { XlformersError, argumentError, describe } from '../errors';
 import { Tensor } from '../tensor';
 
 /** @throws XlformersError ERR_ARG_TYPE unless it is a tensor. */
@@ -7,6 +7,16 @@ export function requireTensor(name: string, value: unknown): asserts value is Te
   if (!(value instanceof Tensor)) {
     throw new XlformersError('ERR_ARG_TYPE', `${name}: got ${describe(value)}, expected a Tensor`);
   }
+}
+
+/** @throws XlformersError ERR_ARG_TYPE unless it is an array of tensors, ERR_ARG_SHAPE when it has none. */
+export function requireTensors(
+  name: string,
+  values: readonly Tensor[],
+): asserts values is readonly [Tensor, ...Tensor[]] {
+  if (!Array.isArray(values)) throw argumentError('ERR_ARG_TYPE', name, values, 'an array of tensors');
+  if (values.length === 0) throw new XlformersError('ERR_ARG_SHAPE', `${name}: got none, expected at least one`);
+  for (let index = 0; index < values.length; index += 1) requireTensor(`${name}[${index}]`, values[index]);
 }
 
 export function requireFloat(name: string, tensor: Tensor): void {

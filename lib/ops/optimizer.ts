@@ -1,8 +1,7 @@
 import { dtypeDetail } from '../dtype';
-import { XlformersError } from '../errors';
 import { native } from '../native';
 import { Tensor } from '../tensor';
-import { requireFloat, requireInteger, requireSameKind, requireSameShape } from './checks';
+import { requireFloat, requireInteger, requireSameKind, requireSameShape, requireTensors } from './checks';
 
 /**
  * The Euclidean norm over all tensors and what clipping to `maxNorm` needs, without waiting for it.
@@ -10,8 +9,8 @@ import { requireFloat, requireInteger, requireSameKind, requireSameShape } from 
  * @returns [3]: the norm; the factor min(1, maxNorm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_; 1 when the norm is finite, else 0
  */
 export function globalNorm(tensors: readonly Tensor[], maxNorm: number): Tensor {
+  requireTensors('tensors', tensors);
   const [first] = tensors;
-  if (first === undefined) throw new XlformersError('ERR_ARG_SHAPE', 'tensors: got none, expected at least one');
   tensors.forEach((tensor, index) => requireSameKind(`tensors[${index}]`, tensor, first));
   requireFloat('tensors[0]', first);
   const out = Tensor.empty([3], first.dtype, first.device);

@@ -146,6 +146,7 @@ export function permutationAttention(options: PermutationAttentionOptions): Perm
   const geometry = checkOperands(operands);
   const { batch, length, memoryLength, headDim } = geometry;
   const { firstDistance = 0, reversedFrom = batch, scale = headDim ** -0.5, dropout = 0, generator } = options;
+  requireInteger('firstDistance', firstDistance, -Number.MAX_SAFE_INTEGER);
   requireInteger('reversedFrom', reversedFrom, 0, batch);
   requireProbability('dropout', dropout);
   const keyLength = memoryLength + length;

@@ -174,6 +174,7 @@ function run(
   const { batch, queryLength, memoryLength, heads, headDim } = geometry;
   const { position, contentBias = null, positionBias = null, headScale = null, memoryStarts = null } = settings;
   const { firstDistance = 0, scale = headDim ** -0.5, band = {}, dropout = 0, generator } = settings;
+  requireInteger('firstDistance', firstDistance, -Number.MAX_SAFE_INTEGER);
   const { query } = operands;
   requireInteger('head size', headDim, 1, 256);
   requireSameKind('position', position, query.tensor);

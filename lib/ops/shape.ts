@@ -1,9 +1,9 @@
 import { record } from '../autograd';
 import { dtypeDetail, isFloat } from '../dtype';
-import { XlformersError } from '../errors';
+import { XlformersError, describe } from '../errors';
 import { native } from '../native';
 import { needsTape, Tensor } from '../tensor';
-import { requireInteger, requireSameKind, requireShape, requireTensor } from './checks';
+import { requireInteger, requireSameKind, requireShape, requireTensor, requireTensors } from './checks';
 
 /** The same elements under another shape; shares memory. */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
@@ -29,10 +29,11 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
 export function permute(x: Tensor, order: readonly number[]): Tensor {
   requireTensor('x', x);
   const rank = x.shape.length;
-  if (rank > 4 || [...order].sort().join() !== x.shape.map((_, axis) => axis).join()) {
+  const complete = Array.isArray(order) && order.length === rank && x.shape.every((_, axis) => order.includes(axis));
+  if (rank > 4 || !complete) {
     throw new XlformersError(
       'ERR_ARG_SHAPE',
-      `order: got [${order.join(', ')}], expected each axis of shape [${x.shape.join(', ')}] once (at most 4 axes)`,
+      `order: got ${Array.isArray(order) ? `[${order.map(describe).join(', ')}]` : describe(order)}, expected each axis of shape [${x.shape.join(', ')}] once (at most 4 axes)`,
     );
   }
   const padding = 4 - rank;
@@ -131,8 +132,8 @@ function copyRange(
 
 /** Tensors one after the other along an axis; the other axes agree. Works for every dtype; differentiable for floats. */
 export function concatenate(tensors: readonly Tensor[], axis = 0): Tensor {
+  requireTensors('tensors', tensors);
   const [first] = tensors;
-  if (first === undefined) throw new XlformersError('ERR_ARG_SHAPE', 'tensors: got none, expected at least one');
   requireInteger('axis', axis, 0, first.shape.length - 1);
   const expected = first.shape.map((size, index) => (index === axis ? -1 : size));
   tensors.forEach((tensor, index) => {

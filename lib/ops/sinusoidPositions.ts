@@ -25,6 +25,7 @@ export function sinusoidPositions(options: SinusoidOptions): Tensor {
   const { count, columns, firstDistance = 0, clamp = 0, dtype, device } = options;
   requireInteger('count', count, 0);
   requireInteger('columns', columns, 2);
+  requireInteger('clamp', clamp, -Number.MAX_SAFE_INTEGER);
   const result = Tensor.empty([count, columns], dtype, device);
   native.sinusoidPositions({
     dtype: dtypeDetail(dtype).native,

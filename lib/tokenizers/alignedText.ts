@@ -1,3 +1,6 @@
+import { XlformersError } from '../errors';
+import { maxNormalizedLength } from './limits';
+
 /**
  * Text that remembers where it came from: for every UTF-16 unit the range of the original text, which token offsets are made of. While
  * nothing has changed there are no tables.
@@ -5,8 +8,8 @@
 export class AlignedText {
   constructor(
     readonly text: string,
-    private readonly starts?: Int32Array,
-    private readonly ends?: Int32Array,
+    readonly starts?: Int32Array,
+    readonly ends?: Int32Array,
   ) {}
 
   get length(): number {
@@ -37,18 +40,30 @@ export class AlignedBuilder {
   private ends: Int32Array;
 
   constructor(private readonly source: AlignedText) {
-    this.starts = new Int32Array(source.length + 16);
-    this.ends = new Int32Array(source.length + 16);
+    this.starts = new Int32Array(source.length + (source.length >> 2) + 16);
+    this.ends = new Int32Array(source.length + (source.length >> 2) + 16);
   }
 
   /** Takes over units [from, to) of the source. */
   copy(from: number, to: number): void {
     let at = this.reserve(to - from);
-    for (let index = from; index < to; index += 1, at += 1) {
-      this.starts[at] = this.source.start(index);
-      this.ends[at] = this.source.end(index);
+    const { starts, ends } = this;
+    const { text, starts: sourceStarts, ends: sourceEnds } = this.source;
+    this.text += text.slice(from, to);
+    if (sourceStarts === undefined || sourceEnds === undefined) {
+      for (let index = from; index < to; index += 1, at += 1) {
+        starts[at] = index;
+        ends[at] = index + 1;
+      }
+    } else if (to - from > 64) {
+      starts.set(sourceStarts.subarray(from, to), at);
+      ends.set(sourceEnds.subarray(from, to), at);
+    } else {
+      for (let index = from; index < to; index += 1, at += 1) {
+        starts[at] = sourceStarts[index] as number;
+        ends[at] = sourceEnds[index] as number;
+      }
     }
-    this.text += this.source.text.slice(from, to);
   }
 
   /** Puts `replacement` where units [from, to) of the source, at least one, stood. */
@@ -78,9 +93,15 @@ export class AlignedBuilder {
     return new AlignedText(this.text, this.starts, this.ends);
   }
 
-  /** Room for `count` more units; returns where they begin. */
+  /** Room for `count` more units; returns where they begin. @throws XlformersError ERR_ARG_RANGE when the text grows without measure */
   private reserve(count: number): number {
     const used = this.text.length;
+    if (used + count > maxNormalizedLength) {
+      throw new XlformersError(
+        'ERR_ARG_RANGE',
+        `text: normalization makes more than ${maxNormalizedLength} characters of it; encode it in parts`,
+      );
+    }
     if (used + count > this.starts.length) {
       const capacity = 2 * (used + count);
       const starts = new Int32Array(capacity);

@@ -4,12 +4,14 @@ import { type Rules, applyRules, choiceRule, integerRule } from '../options';
 import { Tensor } from '../tensor';
 import type { Encoding, Truncation } from './encoding';
 
+export type PaddingSide = 'left' | 'right';
+
 /** Options of `encodeBatch`. */
 export interface BatchOptions {
   /** `true` or 'longest' (default): to the longest row. 'maxLength': to `maxLength`. `false`: rows must be of one length. */
   padding?: boolean | 'longest' | 'maxLength';
-  /** Default 'left', as XLNet was trained. */
-  paddingSide?: 'left' | 'right';
+  /** Default 'left' for XLNet, as it was trained; 'right' for models that look back only. */
+  paddingSide?: PaddingSide;
   /** Lengthens rows to a multiple of this many tokens. Default 1. */
   padToMultipleOf?: number;
   /** `true` or 'longestFirst', 'onlyFirst', 'onlySecond': drops tokens at the end of the texts to reach `maxLength`. Default false. */
@@ -47,17 +49,22 @@ const anyOf = (fallback: unknown, choices: readonly unknown[]) => ({
   expected: `one of ${choices.join(', ')}`,
 });
 
-const rules: Rules<LayoutOptions> = {
+const rulesFor = (side: PaddingSide): Rules<LayoutOptions> => ({
   padding: anyOf(true, [true, false, 'longest', 'maxLength']),
-  paddingSide: choiceRule('left', ['left', 'right']),
+  paddingSide: choiceRule(side, ['left', 'right']),
   padToMultipleOf: integerRule(1, 1, 2 ** 20),
   truncation: anyOf(false, [true, false, 'longestFirst', 'onlyFirst', 'onlySecond']),
   maxLength: integerRule(0, 0, 2 ** 31 - 1),
-};
+});
+
+const rules = { left: rulesFor('left'), right: rulesFor('right') };
 
 /** The options that say how rows are laid out, with defaults filled in; `maxLength` 0 is none. */
-export function layoutOptions(given: Omit<BatchOptions, 'device' | 'addSpecialTokens'>): LayoutOptions {
-  const options = applyRules('options', rules, given);
+export function layoutOptions(
+  given: Omit<BatchOptions, 'device' | 'addSpecialTokens'>,
+  side: PaddingSide,
+): LayoutOptions {
+  const options = applyRules('options', rules[side], given);
   if (options.maxLength === 0 && (options.truncation !== false || options.padding === 'maxLength')) {
     throw new XlformersError('ERR_CONFIG', 'options.maxLength: is missing; truncation and padding to it need it');
   }

@@ -2,6 +2,11 @@ import { XlformersError } from '../errors';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+/** XLNet's table: 0.2 MB, keys of up to 12 bytes, replacements of up to 36. */
+const maxTrieBytes = 2 ** 22;
+const maxKeyBytes = 256;
+const maxReplacementBytes = 256;
+
 /**
  * SentencePiece's compiled normalization table: rules "this string becomes that one".
  *
@@ -26,7 +31,7 @@ export class CharsMap {
   constructor(blob: Uint8Array) {
     const view = new DataView(blob.buffer, blob.byteOffset, blob.length);
     const trieBytes = blob.length < 4 ? Infinity : view.getUint32(0, true);
-    if (trieBytes > blob.length - 4 || trieBytes % 4 !== 0 || trieBytes === 0) {
+    if (trieBytes > blob.length - 4 || trieBytes % 4 !== 0 || trieBytes === 0 || trieBytes > maxTrieBytes) {
       throw damaged(`a trie of ${trieBytes} bytes in ${blob.length}`);
     }
     this.units = new Uint32Array(trieBytes / 4);
@@ -94,25 +99,54 @@ export class CharsMap {
     return (node ^ offsetOf(this.units[node] as number)) >>> 0;
   }
 
+  /** Visits every node once, children before parents, so that cycles and overlong keys show. */
   private check(strings: Uint8Array): void {
     const { units } = this;
-    const entered = new Uint8Array(units.length);
-    const pending = [0];
-    for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
-      const block = this.childrenOf(node);
-      // Children lie within 256 aligned units, all there: then no step can leave the trie.
-      if ((block | 0xff) >>> 0 >= units.length) throw damaged(`children at ${block} of ${units.length}`);
-      if (node !== 0 && hasLeaf(units[node] as number)) this.readReplacement(valueOf(units[block] as number), strings);
-      for (let byte = 1; byte < 256; byte += 1) {
-        const child = (block ^ byte) >>> 0;
-        if (labelOf(units[child] as number) !== byte) continue;
-        // In UTF-8 no other character has the byte of a space.
-        if (byte === 0x20 && (node !== 0 || this.hasChildren(child))) this.joinsSpaces = true;
-        if (entered[child]) continue;
-        entered[child] = 1;
-        pending.push(child);
+    /** The longest way on from a node, plus 1; 0 where it was not visited, -1 while its children are. */
+    const heights = new Int16Array(units.length);
+    const path = [{ node: 0, byte: 0 }];
+    heights[0] = -1;
+    this.checkNode(0, strings);
+    while (path.length > 0) {
+      const top = path[path.length - 1] as { node: number; byte: number };
+      const block = this.childrenOf(top.node);
+      let child = -1;
+      while (child < 0 && top.byte < 255) {
+        top.byte += 1;
+        const unit = (block ^ top.byte) >>> 0;
+        if (labelOf(units[unit] as number) === top.byte) child = unit;
       }
+      if (child < 0) {
+        path.pop();
+        heights[top.node] = this.heightOf(block, heights);
+        continue;
+      }
+      // In UTF-8 no other character has the byte of a space.
+      if (top.byte === 0x20 && (top.node !== 0 || this.hasChildren(child))) this.joinsSpaces = true;
+      const height = heights[child] as number;
+      if (height < 0 || path.length + height > maxKeyBytes) throw damaged(`keys of more than ${maxKeyBytes} bytes`);
+      if (height > 0) continue;
+      heights[child] = -1;
+      this.checkNode(child, strings);
+      path.push({ node: child, byte: 0 });
     }
+  }
+
+  private heightOf(block: number, heights: Int16Array): number {
+    let height = 1;
+    for (let byte = 1; byte < 256; byte += 1) {
+      const child = (block ^ byte) >>> 0;
+      if (labelOf(this.units[child] as number) === byte) height = Math.max(height, 1 + (heights[child] as number));
+    }
+    return height;
+  }
+
+  private checkNode(node: number, strings: Uint8Array): void {
+    const { units } = this;
+    const block = this.childrenOf(node);
+    // Children lie within 256 aligned units, all there: then no step can leave the trie.
+    if ((block | 0xff) >>> 0 >= units.length) throw damaged(`children at ${block} of ${units.length}`);
+    if (node !== 0 && hasLeaf(units[node] as number)) this.readReplacement(valueOf(units[block] as number), strings);
   }
 
   private hasChildren(node: number): boolean {
@@ -125,8 +159,9 @@ export class CharsMap {
 
   private readReplacement(offset: number, strings: Uint8Array): void {
     if (this.replacements.has(offset)) return;
-    const end = strings.indexOf(0, offset);
-    if (offset >= strings.length || end < 0) throw damaged(`a replacement at ${offset} of ${strings.length}`);
+    // Not to the end of the blob: offsets into one long string would make a copy of it each.
+    const end = strings.subarray(offset, offset + maxReplacementBytes + 1).indexOf(0) + offset;
+    if (offset >= strings.length || end < offset) throw damaged(`a replacement at ${offset} of ${strings.length}`);
     try {
       this.replacements.set(offset, utf8.decode(strings.subarray(offset, end)));
     } catch {

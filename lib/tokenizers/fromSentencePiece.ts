@@ -7,7 +7,8 @@ import { SentencePiecePipeline } from './sentencePiecePipeline';
 import { PieceType, type SentencePieceModel, parseSentencePieceModel } from './sentencePieceModel';
 import { longestRules } from './tableNormalizers';
 import { Unigram } from './unigram';
-import { type TokenizerParts, idsOf, unsupported, xlnetTemplates } from './xlnetParts';
+import type { TokenizerParts } from './tokenizerParts';
+import { idsOf, unsupported, xlnetTemplates } from './xlnetParts';
 
 /** What Hugging Face keeps in tokenizer_config.json beside a spiece.model. */
 export interface SentencePieceSettings {

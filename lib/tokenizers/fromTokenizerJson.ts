@@ -4,7 +4,7 @@ import { CharTrie } from './charTrie';
 import { CharsMap } from './charsMap';
 import type { Template, TemplatePart } from './encoding';
 import { JsonObject } from './jsonObject';
-import { maxPieceLength } from './limits';
+import { maxNormalizers, maxPieceLength, maxScore } from './limits';
 import { MetaspacePipeline } from './metaspacePipeline';
 import {
   type Normalizer,
@@ -18,7 +18,8 @@ import {
 import { metaspace } from './pipeline';
 import { graphemeRules } from './tableNormalizers';
 import { Unigram } from './unigram';
-import { type TokenizerParts, idsOf, unsupported } from './xlnetParts';
+import type { TokenizerParts } from './tokenizerParts';
+import { idsOf, unsupported } from './xlnetParts';
 
 /** How much less than the rarest piece an unknown character counts (unigram/model.rs, K_UNK_PENALTY). */
 const unknownPenalty = 10;
@@ -58,13 +59,18 @@ export function partsFromTokenizerJson(text: string): TokenizerParts {
 
 function readEntry(value: unknown, id: number): [piece: string, score: number] {
   const [piece, score] = Array.isArray(value) ? (value as unknown[]) : [];
-  if (typeof piece !== 'string' || piece.length > maxPieceLength || !Number.isFinite(score)) {
+  if (!isPiece(piece) || typeof score !== 'number' || !(Math.abs(score) <= maxScore)) {
     throw new XlformersError(
       'ERR_TOKENIZER_FILE',
-      `tokenizer.json: model.vocab[${id}] is ${describe(value)}, expected [text, score]`,
+      `tokenizer.json: model.vocab[${id}] is [${describe(piece)}, ${describe(score)}], expected [text, score]`,
     );
   }
-  return [piece, score as number];
+  return [piece, score];
+}
+
+/** Text of moderate length without half characters. */
+function isPiece(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= maxPieceLength && !/\p{Surrogate}/u.test(value);
 }
 
 /** Extends `pieces` and `idOf` by tokens that the model does not have. */
@@ -75,6 +81,9 @@ function readAddedTokens(file: JsonObject, pieces: string[], idOf: Map<string, n
   return list.map((value, index) => {
     const entry = JsonObject.of(value, `tokenizer.json: added_tokens[${index}]`);
     const content = entry.string('content');
+    if (!isPiece(content)) {
+      throw unsupported(`${entry.path}: content ${describe(content)}, expected at most ${maxPieceLength} characters`);
+    }
     const id = entry.integer('id', 0, 2 ** 31 - 1);
     const known = idOf.get(content);
     const fits = known === undefined ? id === pieces.length : id === known;
@@ -114,6 +123,7 @@ function readNormalizer(file: JsonObject): { normalizer: Normalizer; collapsesSp
   const normalizers: Normalizer[] = [];
   let separable = true;
   const entries = steps(file, 'normalizer', 'normalizers');
+  if (entries.length > maxNormalizers) throw unsupported(`tokenizer.json: ${entries.length} normalizers`);
   for (let index = 0; index < entries.length; index += 1) {
     const entry = entries[index] as JsonObject;
     const type = entry.string('type');
@@ -140,19 +150,20 @@ function readNormalizer(file: JsonObject): { normalizer: Normalizer; collapsesSp
   return { normalizer: inOrder(normalizers), collapsesSpaces: normalizers.at(-1) === collapseSpaces, separable };
 }
 
+/** Replacements are no longer than this: step after step they would make megabytes of a letter. */
+const maxReplacement = 32;
+
 /** Literal patterns, and the one regular expression of XLNet's files: an expression from a file could take for ever. */
 function readReplacement(entry: JsonObject): { normalizer: Normalizer; hasSpace: boolean } {
   const pattern = entry.object('pattern');
   const content = entry.string('content');
   const literal = pattern.optionalString('String');
-  if (literal !== undefined && literal !== '' && literal.length <= maxPieceLength && content.length <= maxPieceLength) {
+  if (literal !== undefined && literal !== '' && isPiece(literal) && content.length <= maxReplacement) {
     return { normalizer: replaceLiteral(literal, content), hasSpace: /\s/.test(literal) };
   }
-  if (pattern.optionalString('Regex') === ' {2,}' && content === ' ')
-    return { normalizer: collapseSpaces, hasSpace: false };
-  throw unsupported(
-    `${entry.path}: replaces ${describe(pattern.optionalString('Regex') ?? literal)} by ${describe(content)}`,
-  );
+  const expression = pattern.optionalString('Regex');
+  if (expression === ' {2,}' && content === ' ') return { normalizer: collapseSpaces, hasSpace: false };
+  throw unsupported(`${entry.path}: replaces ${describe(expression ?? literal)} by ${describe(content)}`);
 }
 
 function readPreTokenizer(file: JsonObject): { whitespaceSplit: boolean; prepend: boolean } {

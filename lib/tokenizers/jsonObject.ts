@@ -34,8 +34,30 @@ export class JsonObject {
   }
 
   array(name: string): unknown[] {
+    return this.optionalArray(name) ?? this.refuse(name, 'an array');
+  }
+
+  /** Undefined where the field is missing or null. */
+  optionalArray(name: string): unknown[] | undefined {
     const value = this.field(name);
+    if (value == null) return undefined;
     return Array.isArray(value) ? value : this.refuse(name, 'an array');
+  }
+
+  /** Names of fields, and what they hold. */
+  entries(): [name: string, value: unknown][] {
+    return Object.entries(this.value);
+  }
+
+  /** A token by its text, or as an object with its `content`; undefined where the field is missing or null. */
+  optionalToken(name: string): string | undefined {
+    return this.field(name) == null ? undefined : JsonObject.token(this.field(name), `${this.path}.${name}`);
+  }
+
+  static token(value: unknown, path: string): string {
+    const text = typeof value === 'string' ? value : JsonObject.of(value, path).string('content');
+    if (text === '') throw mismatch(path, text, 'a token of one character or more');
+    return text;
   }
 
   string(name: string): string {
@@ -51,6 +73,12 @@ export class JsonObject {
   boolean(name: string, fallback: boolean): boolean {
     const value = this.field(name) ?? fallback;
     return typeof value === 'boolean' ? value : this.refuse(name, 'true or false');
+  }
+
+  optionalNumber(name: string): number | undefined {
+    const value = this.field(name);
+    if (value == null) return undefined;
+    return typeof value === 'number' ? value : this.refuse(name, 'a number');
   }
 
   integer(name: string, lowest: number, highest: number): number {

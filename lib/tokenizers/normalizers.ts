@@ -25,6 +25,29 @@ export function replaceLiteral(pattern: string, replacement: string): Normalizer
   };
 }
 
+/**
+ * Python's `re.sub`: what matches becomes `replacement`, except for groups named `before` and `after` at the ends of the pattern, which
+ * stay. As there, a character that one match has used is not there for the next.
+ * @param pattern global, and not matching nothing between its groups
+ */
+export function substitute(pattern: RegExp, replacement: string): Normalizer {
+  return (input) => {
+    let builder: AlignedBuilder | undefined;
+    let done = 0;
+    for (const match of input.text.matchAll(pattern)) {
+      builder ??= new AlignedBuilder(input);
+      const { before = '', after = '' } = match.groups ?? {};
+      const from = match.index + before.length;
+      builder.copy(done, from);
+      done = match.index + match[0].length - after.length;
+      builder.replace(from, done, replacement);
+    }
+    if (builder === undefined) return input;
+    builder.copy(done, input.length);
+    return builder.finish();
+  };
+}
+
 /** Runs of spaces become one: the last. */
 export const collapseSpaces: Normalizer = (input) => {
   if (!input.text.includes('  ')) return input;

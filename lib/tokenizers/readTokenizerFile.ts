@@ -1,3 +1,4 @@
+import { readTextFile } from '../checkpoints/modelFolder';
 import { openRegularFile, readExactly } from '../checkpoints/readFile';
 import { XlformersError } from '../errors';
 import { maxTokenizerFileBytes } from './limits';
@@ -19,13 +20,8 @@ export async function readTokenizerFile(file: string): Promise<Uint8Array> {
 }
 
 /** The same as text. @throws XlformersError also ERR_TOKENIZER_FILE when it is not UTF-8 */
-export async function readTokenizerText(file: string): Promise<string> {
-  const bytes = await readTokenizerFile(file);
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (error) {
-    throw new XlformersError('ERR_TOKENIZER_FILE', `${file}: is not UTF-8`, { cause: error });
-  }
+export function readTokenizerText(file: string): Promise<string> {
+  return readTextFile(file, maxTokenizerFileBytes, 'ERR_TOKENIZER_FILE');
 }
 
 /** The file's contents, or undefined when there is no such file. */

@@ -1,5 +1,5 @@
 import { XlformersError } from '../errors';
-import { maxPieceLength } from './limits';
+import { maxPieceLength, maxScore } from './limits';
 
 /** What a piece is for, by the numbers of `sentencepiece_model.proto`. */
 export const PieceType = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
@@ -25,7 +25,7 @@ export interface SentencePieceModel {
   escapeWhitespaces: boolean;
 }
 
-const maxPieces = 2 ** 22;
+const maxPieces = 2 ** 20;
 
 /**
  * Reads a SentencePiece model (a protocol buffer, `ModelProto` of sentencepiece_model.proto); unknown fields are skipped.
@@ -73,7 +73,7 @@ function parsePiece(reader: MessageReader): SentencePiece {
   }
   if (piece.text === '') reader.fail('an empty piece');
   if (piece.text.length > maxPieceLength) reader.fail(`a piece of more than ${maxPieceLength} characters`);
-  if (!Number.isFinite(piece.score)) reader.fail(`the score of '${piece.text}' is ${piece.score}`);
+  if (!(Math.abs(piece.score) <= maxScore)) reader.fail(`the score of '${piece.text}' is ${piece.score}`);
   return piece;
 }
 

@@ -6,6 +6,12 @@
 /** Python's `str.split()` and `str.strip()`. */
 export const pythonSpace = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 
+/** Of the character that ends at `index` > 0. */
+export function codePointBefore(text: string, index: number): number {
+  const low = text.charCodeAt(index - 1);
+  return low >= 0xdc00 && low <= 0xdfff && index > 1 ? (text.codePointAt(index - 2) as number) : low;
+}
+
 /** Unicode's White_Space: Rust's `char::is_whitespace`. */
 export function isWhitespace(unit: number): boolean {
   if (unit < 0x80) return unit === 0x20 || (unit >= 9 && unit <= 13);
@@ -72,8 +78,8 @@ const combining = new Map<string, boolean>();
 export const pythonDigit =
   /^[\p{Nd}\u1369-\u1371\u19da\u24f5-\u24fd\u24ff\u2776-\u277e\u2780-\u2788\u278a-\u2792\u{10a40}-\u{10a43}\u{10e60}-\u{10e68}\u{11052}-\u{1105a}]$/u;
 
-/** Sorted [first, last, first, last, …]. */
-function ranges(text: string): Int32Array {
+/** Sorted [first, last, first, last, …]; written as distance from the end of the range before, and length, in base 36. */
+export function ranges(text: string): Int32Array {
   let end = 0;
   return Int32Array.from(
     text.split(' ').flatMap((range) => {
@@ -85,7 +91,7 @@ function ranges(text: string): Int32Array {
   );
 }
 
-function contains(sorted: Int32Array, codePoint: number): boolean {
+export function contains(sorted: Int32Array, codePoint: number): boolean {
   let low = 0;
   let high = sorted.length / 2;
   while (low < high) {

@@ -1,4 +1,5 @@
 import type { CharTrie } from './charTrie';
+import { maxPieceLength } from './limits';
 
 export interface UnigramOptions {
   /** Piece ids by text. */
@@ -59,7 +60,9 @@ export class Unigram {
       let sum = best[start] as number;
       if (float32 && Math.abs(sum) > largestSum) {
         // SentencePiece starts sums anew, lest small differences drown.
-        for (let index = start; index <= length; index += 1) {
+        // Nothing beyond the longest piece has been reached yet.
+        const reached = Math.min(length, start + maxPieceLength);
+        for (let index = start; index <= reached; index += 1) {
           best[index] = Math.fround((best[index] as number) - sum);
           second[index] = Math.fround((second[index] as number) - sum);
         }

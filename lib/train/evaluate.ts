@@ -1,9 +1,11 @@
 import { noGrad } from '../autograd';
 import { OrderedBatches } from '../data/orderedBatches';
+import { XlformersError } from '../errors';
 import type { Memory } from '../nn/memory';
 import { scope } from '../scope';
 import { Tensor } from '../tensor';
 import type { LanguageModel } from '../models/languageModel';
+import { firstNonFinite } from './finite';
 
 export interface EvaluateOptions {
   /** Tokens per segment. */
@@ -30,7 +32,7 @@ export interface Evaluation {
 /**
  * The model's loss on a text, its memory carried through; each segment weighs as many tokens as it has.
  * The memory length, mode and memories of a running training are left as they were.
- * @throws AbortError of the signal; XlformersError ERR_NOT_FINITE
+ * @throws the signal's reason when aborted; XlformersError ERR_NOT_FINITE naming the batch and the first bad parameter, ERR_TOKEN_ID
  */
 export async function evaluate(
   model: LanguageModel,
@@ -66,6 +68,13 @@ export async function evaluate(
       mems = next ?? undefined;
       const value = await loss.item();
       loss.dispose();
+      if (!Number.isFinite(value)) {
+        const culprit = await firstNonFinite(model.parameters());
+        throw new XlformersError(
+          'ERR_NOT_FINITE',
+          `evaluation: loss ${value} in batch ${index} (position ${batch.position})${culprit ? `; first in ${culprit}` : ''}`,
+        );
+      }
       const size = batch.batch * batch.length;
       sum += value * size;
       count += size;

@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
 import { type Batch, OrderedBatches } from '../data/orderedBatches';
 import type { LanguageModel } from '../models/languageModel';
 import type { Memory } from '../nn/memory';
 import { scope } from '../scope';
 import { Tensor } from '../tensor';
 import { type Evaluation, evaluate } from './evaluate';
+import { sha256 } from './fingerprint';
 import type { MicroBatch, TaskFactory, TrainableModel } from './task';
 
 export interface LanguageModelData {
@@ -27,7 +27,8 @@ export function languageModelTask(
     model.resetMemoryLength(memoryLength);
     return {
       model,
-      data: { sha256: createHash('sha256').update(Int32Array.from(train)).digest('hex') },
+      lossUnit: { name: 'bits per character', nats: Math.LN2 },
+      data: { text: sha256(Int32Array.from(train)), heldOutText: valid ? sha256(Int32Array.from(valid)) : null },
       batchAt(_, position) {
         const batch = batches.at(position);
         return (

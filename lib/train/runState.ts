@@ -1,4 +1,5 @@
 import type { GeneratorState } from '../random';
+import type { HeldOut } from './task';
 import type { TrainConfig } from './trainConfig';
 
 /**
@@ -28,7 +29,7 @@ export interface RunState {
   data: Readonly<Record<string, unknown>>;
 }
 
-/** One line of `log.jsonl`. */
+/** One line of `log.jsonl`; an evaluation has all figures of its task. */
 export type LogEntry =
   | {
       event: 'step';
@@ -38,4 +39,4 @@ export type LogEntry =
       gradientNorm: number;
       tokensPerSecond: number;
     }
-  | ({ event: 'evaluation'; step: number; loss: number } & Record<string, number | string>);
+  | ({ event: 'evaluation'; step: number } & HeldOut);

@@ -34,16 +34,29 @@ export interface TrainingBatch {
   next: number;
 }
 
-/** Figures of a held-out evaluation; numbers go to the log. */
+/** Figures of a held-out evaluation, for the log: what JSON can hold. */
 export interface HeldOut {
   /** Nats per target; the lowest is the best. */
   loss: number;
 }
 
+/** In what a loss is shown. */
+export interface LossUnit {
+  /** 'bits per character' */
+  name: string;
+  /** How many nats make one. */
+  nats: number;
+}
+
 /** What is learnt: a model, its data, its loss. Trainer and training run know no more of an architecture than this. */
 export interface TrainingTask<Result extends HeldOut> {
   readonly model: TrainableModel;
-  /** What the batches depend on beside the training configuration, for checkpoints: a run goes on with the same data only. */
+  /** Of the loss curve. */
+  readonly lossUnit: LossUnit;
+  /**
+   * What the losses depend on beside the two configurations, for checkpoints: a run goes on with the same data only. Of several
+   * differences the first is named.
+   */
   readonly data: Readonly<Record<string, unknown>>;
   /** The batch at a position, or null after the last of an epoch. A function of its arguments: nothing else is needed to resume. */
   batchAt(epoch: number, position: number): TrainingBatch | null;

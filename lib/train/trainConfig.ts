@@ -1,5 +1,6 @@
 import { XlformersError } from '../errors';
 import { type Rules, applyRules, choiceRule, integerRule, numberRule } from '../options';
+import type { Decayed } from './adam';
 import { type ScheduleKind, scheduleKinds } from './schedule';
 
 /** Segments and memory of an evaluation; they may differ from training. */
@@ -21,6 +22,8 @@ export interface EvaluationConfig {
 }
 
 export interface CheckpointConfig {
+  /** Which weights `model/` gets: those of the lowest held-out loss where there are evaluations, or those of the last step. */
+  final: 'best' | 'last';
   /** Steps between checkpoints; 0: only at the end and on a signal. */
   interval: number;
   /** Newest ones kept, beside the best. */
@@ -48,6 +51,16 @@ export interface TrainConfig {
   beta2: number;
   epsilon: number;
   weightDecay: number;
+  /**
+   * What decays. 'matrices': all but biases and layer-norm weights (parameters of one dimension), as XLNet is trained; its r_w_bias,
+   * r_r_bias and r_s_bias do decay, in the original too. 'all': everything, as torch.optim without parameter groups.
+   */
+  decayed: Decayed;
+  /**
+   * Layer l of n learns at layerDecay^(n - 1 - l) of the rate; embeddings and heads at all of it. 1: all the same. XLNet's recipe for
+   * SQuAD has 0.75.
+   */
+  layerDecay: number;
   /** Largest global gradient norm; 0: no clipping. */
   clipNorm: number;
   seed: number;
@@ -78,6 +91,8 @@ const rules: Rules<TrainConfig> = {
   beta2: numberRule(0.999, 0, 0.999_999_999),
   epsilon: numberRule(1e-8, 0, 1),
   weightDecay: numberRule(0, 0, 1e3),
+  decayed: choiceRule('matrices', ['matrices', 'all']),
+  layerDecay: numberRule(1, 1e-9, 1),
   clipNorm: numberRule(0.25, 0),
   seed: integerRule(1, 0),
   evaluation: nested,
@@ -102,7 +117,11 @@ export function resolveTrainConfig(given: TrainOptions): TrainConfig {
     patience: integerRule(0, 0),
     minimumImprovement: numberRule(0, 0),
   };
-  const checkpointRules: Rules<CheckpointConfig> = { interval: integerRule(0, 0), keep: integerRule(2, 1) };
+  const checkpointRules: Rules<CheckpointConfig> = {
+    final: choiceRule('best', ['best', 'last']),
+    interval: integerRule(0, 0),
+    keep: integerRule(2, 1),
+  };
   return {
     ...config,
     evaluation: applyRules('train.evaluation', evaluationRules, config.evaluation),

@@ -5,6 +5,7 @@ import { Generator } from '../random';
 import { scope } from '../scope';
 import { Tensor } from '../tensor';
 import { Adam } from './adam';
+import { layerRateShares } from './layerDecay';
 import { learningRateAt } from './schedule';
 import { type TrainConfig, type TrainOptions, resolveTrainConfig } from './trainConfig';
 import { firstNonFinite } from './finite';
@@ -49,13 +50,10 @@ export class Trainer<Result extends HeldOut = HeldOut> {
     this.config = resolveTrainConfig(options);
     this.task = task(this.config);
     const { model } = this.task;
-    const { beta1, beta2, epsilon, weightDecay, clipNorm, optimizer, accumulation } = this.config;
+    const { beta1, beta2, epsilon, weightDecay, decayed, layerDecay, clipNorm, optimizer, accumulation } = this.config;
     this.optimizer = new Adam(model.parameters(), {
-      beta1,
-      beta2,
-      epsilon,
-      weightDecay,
-      clipNorm,
+      ...{ beta1, beta2, epsilon, weightDecay, decayed, clipNorm },
+      rateShare: layerRateShares(model.parameters().keys(), layerDecay),
       decoupled: optimizer === 'adamw',
     });
     this.memories = Array.from({ length: accumulation }, () => null);

@@ -1,6 +1,10 @@
-import { promises as fs } from 'node:fs';
 import path from 'node:path';
-import { loadTrainingCheckpoint, saveTrainingCheckpoint } from '../checkpoints/trainingCheckpoint';
+import { makeDirectory, writeFileAtomically } from '../checkpoints/atomicFile';
+import {
+  loadTrainingCheckpoint,
+  openTrainingCheckpoint,
+  saveTrainingCheckpoint,
+} from '../checkpoints/trainingCheckpoint';
 import type { SafetensorsEntry, SafetensorsFile } from '../checkpoints/safetensors';
 import { XlformersError } from '../errors';
 import { Generator } from '../random';
@@ -9,7 +13,7 @@ import { Tensor } from '../tensor';
 import { plantedFault } from './fault';
 import { lossCurve } from './lossCurve';
 import { RunLog, readRunLog } from './runLog';
-import type { RunState } from './runState';
+import type { LogEntry, RunState } from './runState';
 import { type StepReport, Trainer } from './trainer';
 import type { HeldOut, TaskFactory } from './task';
 import type { TrainOptions } from './trainConfig';
@@ -20,6 +24,8 @@ export interface TrainingRunOptions<Result extends HeldOut> {
   /** Where checkpoints, log and curve go. */
   directory: string;
   config?: TrainOptions;
+  /** Files that go beside the model into `model/`, by name: its tokenizer's. */
+  modelFiles?: ReadonlyMap<string, Uint8Array>;
   /** Continues from the newest good checkpoint of the directory, if there is one. Default false: the directory must hold none. */
   resume?: boolean;
   /** Saves at the end of the current micro-step and returns with `interrupted`. */
@@ -37,19 +43,25 @@ export interface TrainingResult<Result extends HeldOut = HeldOut> {
   step: number;
   bestLoss: number | null;
   bestStep: number;
-  /** The last evaluation made. */
+  /** The last evaluation made; read from the log, as JSON has it, where an earlier process made it. */
   evaluation: Result | null;
+  /** The one of `bestStep`. */
+  bestEvaluation: Result | null;
 }
 
 /**
  * A training run in a directory: checkpoints that survive a kill at any moment, a log without gaps or repetitions, the loss curve
- * (`loss.svg`) and the finished model (`model/`). A resumed run gives the losses of an uninterrupted one, bit for bit.
+ * (`loss.svg`) and the finished model (`model/`). A resumed run gives the losses of an uninterrupted one, bit for bit. In the end the
+ * model has the weights that were saved: those of the lowest held-out loss where there were evaluations and `checkpoint.final` is
+ * 'best', else those of the last step.
+ * @throws XlformersError ERR_CHECKPOINT_EXISTS, ERR_CHECKPOINT_MISMATCH, ERR_CHECKPOINT_WRITE, ERR_FILE_READ, ERR_FILE_WRITE naming the
+ *   file or folder, ERR_NOT_FINITE naming the step; checkpoints made so far are then untouched
  */
 export async function trainInDirectory<Result extends HeldOut>(
   options: TrainingRunOptions<Result>,
 ): Promise<TrainingResult<Result>> {
   const { task, directory, config, signal } = options;
-  await fs.mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   const trainer = new Trainer(task, config);
   try {
     const run = new Run(options, trainer);
@@ -63,6 +75,8 @@ export async function trainInDirectory<Result extends HeldOut>(
 class Run<Result extends HeldOut> {
   private bestLoss: number | null = null;
   private bestStep = 0;
+  /** By step, those made by this process. */
+  private readonly evaluations = new Map<number, Result>();
   private sinceBest = 0;
   private logBytes = 0;
   private readonly fault = plantedFault();
@@ -118,7 +132,6 @@ class Run<Result extends HeldOut> {
     const { trainer, options } = this;
     const { config } = trainer;
     const log = await RunLog.open(path.join(options.directory, 'log.jsonl'), this.logBytes);
-    let evaluation: Result | null = null;
     let outcome: TrainingResult['outcome'] = 'finished';
     try {
       for (;;) {
@@ -127,9 +140,9 @@ class Run<Result extends HeldOut> {
         const evaluates = due(config.evaluation.interval) || trainer.finished;
         // An evaluation that a signal cut short is still owed after the resume.
         if (trainer.task.evaluate && evaluates && this.evaluatedStep !== step && !signal?.aborted) {
-          evaluation = (await this.evaluate(step, log, signal)) ?? evaluation;
+          await this.evaluate(step, log, signal);
         }
-        if (due(config.checkpoint.interval)) await this.save();
+        if (due(config.checkpoint.interval)) await this.save(log);
         if (trainer.finished && !signal?.aborted) break;
         if (config.evaluation.patience > 0 && this.sinceBest >= config.evaluation.patience) {
           outcome = 'stopped-early';
@@ -141,13 +154,12 @@ class Run<Result extends HeldOut> {
         }
         await this.step(log, config.steps, signal);
       }
-      await this.save();
-      await this.finish(outcome);
+      await this.save(log);
     } finally {
       await log.close();
     }
-    const { bestLoss, bestStep } = this;
-    return { outcome, step: trainer.position.step, bestLoss, bestStep, evaluation };
+    await this.finish(outcome);
+    return this.result(outcome);
   }
 
   /** One optimizer step, unless the signal comes between its micro-batches: it is then repeated after the resume. */
@@ -166,16 +178,23 @@ class Run<Result extends HeldOut> {
     this.options.onStep?.(report, { totalSteps });
   }
 
-  /** Null when the signal cut it short. */
-  private async evaluate(step: number, log: RunLog, signal?: AbortSignal): Promise<Result | null> {
+  /** Leaves no trace when the signal cuts it short. */
+  private async evaluate(step: number, log: RunLog, signal?: AbortSignal): Promise<void> {
     let evaluation: Result;
     try {
       evaluation = (await this.trainer.evaluate(signal)) as Result;
     } catch (error) {
-      if (signal?.aborted) return null;
+      if (signal?.aborted) return;
       throw error;
     }
+    this.evaluations.set(step, evaluation);
     const { loss } = evaluation;
+    if (!Number.isFinite(loss)) {
+      throw new XlformersError(
+        'ERR_NOT_FINITE',
+        `evaluation after step ${step}: loss ${loss}; the last checkpoint is intact`,
+      );
+    }
     const { minimumImprovement } = this.trainer.config.evaluation;
     if (this.bestLoss === null || loss < this.bestLoss - minimumImprovement) {
       this.bestLoss = loss;
@@ -184,15 +203,14 @@ class Run<Result extends HeldOut> {
     } else {
       this.sinceBest += 1;
     }
-    await log.append({ event: 'evaluation', step, ...figures(evaluation) });
+    await log.append({ event: 'evaluation', step, ...evaluation });
     this.logBytes = log.bytes;
     this.evaluatedStep = step;
     this.options.onEvaluation?.(evaluation, step);
-    if (this.bestStep === step) await this.save();
-    return evaluation;
+    if (this.bestStep === step) await this.save(log);
   }
 
-  private async save(): Promise<void> {
+  private async save(log: RunLog): Promise<void> {
     const { trainer, options } = this;
     const { directory } = options;
     const { model, data } = trainer.task;
@@ -220,6 +238,8 @@ class Run<Result extends HeldOut> {
       ['mems.safetensors', await entries(layers.map((layer, index) => [`mems.${index}`, layer] as const))],
     ]);
     for (const layer of layers) layer.dispose();
+    // The state counts the log's bytes: they must not be lost when the state is not.
+    await log.sync();
     const saved = await saveTrainingCheckpoint(
       directory,
       { step, files, state: { ...state } },
@@ -233,12 +253,46 @@ class Run<Result extends HeldOut> {
     options.onCheckpoint?.(saved, step);
   }
 
-  /** The loss curve, and the model folder once the run is over. */
+  /** The loss curve, and the model folder, with the best weights, once the run is over. */
   private async finish(outcome: TrainingResult['outcome']): Promise<void> {
-    const { directory } = this.options;
-    const curve = lossCurve(await readRunLog(path.join(directory, 'log.jsonl')), 'Loss');
-    await fs.writeFile(path.join(directory, 'loss.svg'), curve);
-    if (outcome !== 'interrupted') await this.trainer.task.model.save(path.join(directory, 'model'));
+    const { directory, modelFiles = new Map<string, Uint8Array>() } = this.options;
+    const { task, config } = this.trainer;
+    const curve = lossCurve(await this.log(), 'Loss', task.lossUnit);
+    await writeFileAtomically(path.join(directory, 'loss.svg'), curve);
+    if (outcome === 'interrupted') return;
+    if (config.checkpoint.final === 'best') await this.loadBest();
+    const folder = path.join(directory, 'model');
+    await task.model.save(folder);
+    for (const [name, bytes] of modelFiles) await writeFileAtomically(path.join(folder, name), bytes);
+  }
+
+  private async loadBest(): Promise<void> {
+    if (this.bestLoss === null || this.bestStep === this.trainer.position.step) return;
+    const best = await openTrainingCheckpoint(this.options.directory, this.bestStep);
+    const weights = await best.open('model.safetensors');
+    try {
+      for (const [name, parameter] of this.trainer.task.model.parameters()) await load(weights, name, parameter);
+    } finally {
+      await weights.close();
+    }
+  }
+
+  private log(): Promise<LogEntry[]> {
+    return readRunLog(path.join(this.options.directory, 'log.jsonl'));
+  }
+
+  private async result(outcome: TrainingResult['outcome']): Promise<TrainingResult<Result>> {
+    const { bestLoss, bestStep } = this;
+    const logged = new Map<number, Result>();
+    for (const { event, step, ...figures } of await this.log()) {
+      if (event === 'evaluation') logged.set(step, figures as unknown as Result);
+    }
+    const at = (step: number) => this.evaluations.get(step) ?? logged.get(step) ?? null;
+    return {
+      ...{ outcome, step: this.trainer.position.step, bestLoss, bestStep },
+      evaluation: at(Math.max(0, ...logged.keys())),
+      bestEvaluation: bestLoss === null ? null : at(bestStep),
+    };
   }
 
   /** @throws XlformersError ERR_CHECKPOINT_MISMATCH naming the first difference that would change the losses */
@@ -259,12 +313,6 @@ class Run<Result extends HeldOut> {
       );
     }
   }
-}
-
-/** The numbers of an evaluation, for the log. */
-function figures<Result extends HeldOut>(evaluation: Result): { loss: number } {
-  const entries = Object.entries(evaluation).filter(([, value]) => typeof value === 'number');
-  return Object.fromEntries(entries) as { loss: number };
 }
 
 function withoutRhythm({ checkpoint: _, ...config }: Trainer['config']): object {

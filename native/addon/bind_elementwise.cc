@@ -8,10 +8,10 @@ void fill(OperatorCall& call, const ArgReader& args) {
   FillParams params{};
   params.dtype = args.dtype();
   params.count = args.size("count");
-  // Kernels convert the value, which is undefined for numbers that the type cannot hold.
+  // Kernels convert the value: nothing may get lost on the way, and numbers out of range are undefined there.
   switch (params.dtype) {
-    case DType::i32: params.value = args.number("value", INT32_MIN, INT32_MAX); break;
-    case DType::u8: params.value = args.number("value", 0, UINT8_MAX); break;
+    case DType::i32: params.value = static_cast<double>(args.integer("value", INT32_MIN, INT32_MAX)); break;
+    case DType::u8: params.value = static_cast<double>(args.integer("value", 0, UINT8_MAX)); break;
     default: params.value = args.any_number("value");
   }
   params.out = args.output("out", params.dtype, params.count);

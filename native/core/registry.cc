@@ -61,6 +61,13 @@ Plugin open_plugin(const std::string& name) {
     return {nullptr, path + ": built for backend interface " + std::to_string(backend->abi) + ", this build has " +
                          std::to_string(kBackendAbi) + "; install matching versions"};
   }
+  if (backend->table_bytes != static_cast<int32_t>(sizeof(Backend))) {
+    return {nullptr, path + ": its backend table has " + std::to_string(backend->table_bytes) + " bytes, this build's " +
+                         std::to_string(sizeof(Backend)) + "; install matching versions"};
+  }
+  if (backend->name == nullptr || name != backend->name) {
+    return {nullptr, path + ": a plugin for '" + (backend->name == nullptr ? "" : backend->name) + "', expected '" + name + "'"};
+  }
   return {backend, ""};
 }
 

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <thread>
@@ -14,6 +13,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "cpu/cpu_quota.h"
 
 namespace xlformers::cpu {
 namespace {
@@ -30,24 +31,6 @@ void pause_thread() {
 #endif
 }
 
-// CPUs' worth of time that a cgroup grants, rounded up; 0 without a limit.
-int cgroup_cpus() {
-  long long quota = 0;
-  long long period = 0;
-  if (FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {  // version 2: "max 100000" or "200000 100000"
-    if (std::fscanf(file, "%lld %lld", &quota, &period) != 2) quota = 0;
-    std::fclose(file);
-  } else if (FILE* v1 = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r")) {
-    if (std::fscanf(v1, "%lld", &quota) != 1) quota = 0;
-    std::fclose(v1);
-    if (FILE* v1_period = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r")) {
-      if (std::fscanf(v1_period, "%lld", &period) != 1) period = 0;
-      std::fclose(v1_period);
-    }
-  }
-  return quota > 0 && period > 0 ? static_cast<int>((quota + period - 1) / period) : 0;
-}
-
 int usable_cpus() {
 #if defined(__linux__)
   cpu_set_t set;
@@ -62,7 +45,7 @@ int choose_threads() {
     if (threads >= 1) return threads < kMaxThreads ? threads : kMaxThreads;
   }
   int threads = usable_cpus();
-  const int granted = cgroup_cpus();
+  const int granted = granted_cpus("/sys/fs/cgroup", "/proc/self/cgroup");
   if (granted > 0 && granted < threads) threads = granted;
   if (threads < 1) threads = 1;
   return threads < kMaxThreads ? threads : kMaxThreads;

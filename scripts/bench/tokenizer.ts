@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
-import { XLNetTokenizer } from '../../lib';
+import { AutoTokenizer } from '../../lib';
 import { mobyDick } from '../dataset';
 
 interface Flags {
@@ -26,7 +26,7 @@ async function main(): Promise<void> {
     console.log(`${name.padEnd(34)} ${(megabytes / (milliseconds / 1000)).toFixed(1).padStart(6)} MB/s`);
 
   const started = performance.now();
-  const tokenizer = await XLNetTokenizer.fromFolder(folder);
+  const tokenizer = await AutoTokenizer.fromPretrained(folder);
   console.log(`${megabytes.toFixed(2)} MB of text; loaded in ${(performance.now() - started).toFixed(0)} ms`);
   report(
     'whole text, nothing seen before',

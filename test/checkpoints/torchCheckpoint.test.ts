@@ -74,11 +74,39 @@ describe('what PyTorch writes', () => {
 describe('nothing in a pickle is executed', () => {
   const canary = () => path.join(folder, 'canary');
   const call = (module: string, name: string, argument: string) =>
-    pickle(0x80, 2, `c${module}\n${name}\n`, tuple(text(argument)), 'R', '.');
+    pickle(0x80, 2, Buffer.from(`c${module}\n${name}\n`), tuple(text(argument)), 'R', '.');
   const cases: [string, () => Buffer, string][] = [
     ['os.system', () => call('posix', 'system', `touch ${canary()}`), "'posix.system'"],
     ['eval', () => call('builtins', 'eval', '1'), "'builtins.eval'"],
     ['getattr', () => call('builtins', 'getattr', '1'), "'builtins.getattr'"],
+    ['exec', () => call('builtins', 'exec', '1'), "'builtins.exec'"],
+    ['__import__', () => call('__builtin__', '__import__', 'os'), "'__builtin__.__import__'"],
+    ['nt.system', () => call('nt', 'system', 'calc'), "'nt.system'"],
+    ['runpy', () => call('runpy', '_run_code', '1'), "'runpy._run_code'"],
+    ['an encoder', () => call('_codecs', 'encode', 'x'), "'_codecs.encode'"],
+    ['a name with a character of no width', () => call('collections', 'OrderedDict\u200b', ''), 'OrderedDict\u200b'],
+    [
+      'STACK_GLOBAL of remembered text',
+      () =>
+        pickle(
+          text('posix'),
+          0x94,
+          '0',
+          text('system'),
+          0x94,
+          '0',
+          'h',
+          0,
+          'h',
+          1,
+          0x93,
+          tuple(text(`touch ${canary()}`)),
+          'R',
+          '.',
+        ),
+      "'posix.system'",
+    ],
+    ['INST', () => pickle('(', text(`touch ${canary()}`), 'iposix\nsystem\n', '.'), "'posix.system'"],
     ['subprocess', () => call('subprocess', 'Popen', 'true'), "'subprocess.Popen'"],
     ['torch.load', () => call('torch', 'load', 'x'), "'torch.load'"],
     ['a name that looks like a harmless one', () => call('collections', 'OrderedDict ', ''), 'OrderedDict'],
@@ -90,24 +118,45 @@ describe('nothing in a pickle is executed', () => {
     ],
     ['NEWOBJ', () => pickle(0x80, 2, 'csubprocess\nPopen\n', tuple(text('true')), 0x81, '.'), "'subprocess.Popen'"],
   ];
+  /** Processes that this one has started. */
+  const children = () => fs.readFile(`/proc/${process.pid}/task/${process.pid}/children`, 'utf8').catch(() => '');
+
   test.each(cases)('%s is refused by name', async (_, make, name) => {
+    const before = await children();
     await expect(open(torchZip(make()))).rejects.toMatchObject({
       code: 'ERR_PICKLE_GLOBAL',
-      message: expect.stringContaining(name) as string,
+      message: expect.stringMatching(
+        new RegExp(`pickle, byte \\d+: asks for .*${name.replaceAll('.', '\\.')}`),
+      ) as string,
     });
     await expect(fs.access(canary())).rejects.toThrow();
+    expect(await children()).toBe(before);
   });
 
   test.each([
-    ['INST', pickle('(', 'ios\nsystem\n', '.'), 'ERR_PICKLE_OPCODE'],
+    ['INST', pickle('(', 'icollections\nOrderedDict\n', '.'), 'ERR_PICKLE_OPCODE'],
+    ['INST of a function', pickle('(', 'ios\nsystem\n', '.'), 'ERR_PICKLE_GLOBAL'],
     ['OBJ', pickle('(', 'ccollections\nOrderedDict\n', 'o', '.'), 'ERR_PICKLE_OPCODE'],
     ['NEWOBJ_EX', pickle('ccollections\nOrderedDict\n', ')', '}', 0x92, '.'), 'ERR_PICKLE_OPCODE'],
     ['EXT1', pickle(0x82, 1, '.'), 'ERR_PICKLE_OPCODE'],
+    ['EXT2', pickle(0x83, 1, 0, '.'), 'ERR_PICKLE_OPCODE'],
+    ['EXT4', pickle(0x84, 1, 0, 0, 0, '.'), 'ERR_PICKLE_OPCODE'],
+    ['BINPERSID where none is allowed', pickle('N', 'Q', '.'), 'ERR_PICKLE_OPCODE'],
+    ['an out-of-band buffer', pickle(0x97, '.'), 'ERR_PICKLE_OPCODE'],
+    ['BUILD with __setstate__', pickle(')', '}', text('__setstate__'), 'N', 's', 'b', '.'), 'ERR_PICKLE_OPCODE'],
+    ['NEWOBJ of a value', pickle('N', ')', 0x81, '.'), 'ERR_PICKLE_OPCODE'],
+    [
+      'REDUCE of what another call made',
+      pickle('ccollections\nOrderedDict\n', ')', 'R', ')', 'R', '.'),
+      'ERR_PICKLE_OPCODE',
+    ],
+    ['REDUCE with a list', pickle('ccollections\nOrderedDict\n', ']', 'R', '.'), 'ERR_PICKLE_STACK'],
+    ['STACK_GLOBAL of numbers', pickle('N', 'N', 0x93, '.'), 'ERR_PICKLE_STACK'],
     ['PERSID', pickle('Pabc\n', '.'), 'ERR_PICKLE_OPCODE'],
     ['BUILD on a list', pickle(']', '}', 'b', '.'), 'ERR_PICKLE_OPCODE'],
     ['protocol 6', pickle(0x80, 6, 'N', '.'), 'ERR_PICKLE_OPCODE'],
-    ['a call of a type', pickle('c__builtin__\nint\n', ')', 'R', '.'), 'ERR_PICKLE_STACK'],
-    ['a call of text', pickle(text('x'), ')', 'R', '.'), 'ERR_PICKLE_STACK'],
+    ['a call of a type', pickle('c__builtin__\nint\n', ')', 'R', '.'), 'ERR_PICKLE_OPCODE'],
+    ['a call of text', pickle(text('x'), ')', 'R', '.'), 'ERR_PICKLE_OPCODE'],
   ])('%s is refused', (_, bytes, code) => {
     expect(() => unpickle(bytes, { file: 'x.pkl' })).toThrow(expect.objectContaining({ code }) as Error);
   });
@@ -124,6 +173,18 @@ describe('damaged pickles are refused', () => {
     ['an entry for a list', pickle(']', 'N', 'N', 's', '.'), 'ERR_PICKLE_STACK'],
     ['an append to a dictionary', pickle('}', 'N', 'a', '.'), 'ERR_PICKLE_STACK'],
     ['a memo that was never set', pickle('h', 7, '.'), 'ERR_PICKLE_STACK'],
+    ['memo 2^32 - 1', pickle('j', 0xff, 0xff, 0xff, 0xff, '.'), 'ERR_PICKLE_STACK'],
+    ['a memo of text', pickle('gabc\n', '.'), 'ERR_PICKLE_STACK'],
+    ['a remembered nothing', pickle('q', 0, '.'), 'ERR_PICKLE_STACK'],
+    ['odd SETITEMS', pickle('}', '(', 'N', 'u', '.'), 'ERR_PICKLE_STACK'],
+    ['SETITEMS on a list', pickle(']', '(', 'N', 'N', 'u', '.'), 'ERR_PICKLE_STACK'],
+    ['APPENDS on a tuple', pickle(')', '(', 'N', 'e', '.'), 'ERR_PICKLE_STACK'],
+    ['ADDITEMS on a list', pickle(']', '(', 'N', 0x90, '.'), 'ERR_PICKLE_STACK'],
+    ['bytes of 2^63', pickle(0x96, Buffer.from([0, 0, 0, 0, 0, 0, 0, 0x80]), '.'), 'ERR_PICKLE_TRUNCATED'],
+    ['a negative string length', pickle('T', 0xff, 0xff, 0xff, 0xff, '.'), 'ERR_PICKLE_STACK'],
+    ['an integer of letters', pickle('Iabc\n', '.'), 'ERR_PICKLE_STACK'],
+    ['an integer of 2,000 digits', pickle(`L${'9'.repeat(2000)}L\n`, '.'), 'ERR_PICKLE_STACK'],
+    ['a line without an end', pickle('Iabc'), 'ERR_PICKLE_TRUNCATED'],
     ['a negative LONG4', pickle(0x8b, 0xff, 0xff, 0xff, 0xff, '.'), 'ERR_PICKLE_STACK'],
     ['a LONG4 of 2 GB', pickle(0x8b, 0xff, 0xff, 0xff, 0x7f, '.'), 'ERR_PICKLE_LIMIT'],
     ['text of 2^64 bytes', pickle(0x8d, huge.subarray(0, 8), '.'), 'ERR_PICKLE_TRUNCATED'],
@@ -136,20 +197,28 @@ describe('damaged pickles are refused', () => {
       expect(() => unpickle(bytes, { file: 'x.pkl' })).toThrow(expect.objectContaining({ code }) as Error);
       return;
     }
-    for (let opcode = 0; opcode < 256; opcode += 1) {
-      const run = () => unpickle(pickle(opcode, '.'), { file: 'x.pkl' });
-      // Constants and empty containers are whole pickles; everything else is refused in words.
-      try {
-        run();
-      } catch (error) {
-        expect((error as { code: string }).code).toMatch(/^ERR_PICKLE_/);
+    // With nothing, a value, a mark, and values above a mark on the stack.
+    for (const before of ['', 'N', '(', '(N', 'N(N', '](', '}(N']) {
+      for (let opcode = 0; opcode < 256; opcode += 1) {
+        // Constants and empty containers are whole pickles; everything else is refused in words.
+        try {
+          unpickle(pickle(before, opcode, '.'), { file: 'x.pkl' });
+        } catch (error) {
+          expect((error as { code: string }).code).toMatch(/^ERR_PICKLE_/);
+        }
       }
     }
   });
 
-  test('a million nested tuples and shared references cost what they weigh', () => {
-    const nested = pickle(Buffer.alloc(1_000_000, '('), 'N', Buffer.alloc(1_000_000, 't'), '.');
-    expect(() => unpickle(nested, { file: 'x.pkl' })).not.toThrow();
+  test('a million nested tuples are refused, thousands are not', () => {
+    const nested = (depth: number) => pickle(Buffer.alloc(depth, '('), 'N', Buffer.alloc(depth, 't'), '.');
+    expect(() => unpickle(nested(10_000), { file: 'x.pkl' })).not.toThrow();
+    expect(() => unpickle(nested(1_000_000), { file: 'x.pkl' })).toThrow(
+      expect.objectContaining({ code: 'ERR_PICKLE_LIMIT' }) as Error,
+    );
+  });
+
+  test('shared references cost what they weigh', () => {
     // Billion laughs: each list holds the one before ten times, by reference.
     const laughs = pickle(
       ']',
@@ -161,6 +230,30 @@ describe('damaged pickles are refused', () => {
     );
     const whole = pickle('(', laughs, 't', '.');
     expect(() => unpickle(whole, { file: 'x.pkl' })).not.toThrow();
+  });
+
+  const dictionary = pickle('}', '(', ...Array.from({ length: 30_000 }, (_, i) => pickle(int(i), 'N')), 'u', 'q', 0);
+  test.each([
+    ['dictionaries of one byte each', pickle('(', Buffer.alloc(500_000, '}'), 't', '.')],
+    ['marks', Buffer.alloc(9_000_000, '(')],
+    ['memo entries', pickle('N', Buffer.alloc(2_000_000, 0x94), '.')],
+    ['values', pickle('N', Buffer.alloc(5_000_000, '2'), '.')],
+    [
+      'copies of a dictionary',
+      pickle(
+        dictionary,
+        ...new Array<Buffer>(3000).fill(pickle('ccollections\nOrderedDict\n', 'h', 0, 0x85, 'R', '0')),
+      ),
+    ],
+  ])('%s without end are refused before they fill the memory', (_, bytes) => {
+    expect(() => unpickle(bytes, { file: 'x.pkl' })).toThrow(
+      expect.objectContaining({ code: 'ERR_PICKLE_LIMIT' }) as Error,
+    );
+  });
+
+  test('a dictionary that is its own state dict is no checkpoint', async () => {
+    const data = pickle(0x80, 2, '}', 'q', 0, text('state_dict'), 'h', 0, 's', '.');
+    await expect(open(torchZip(data))).rejects.toMatchObject({ code: 'ERR_TORCH' });
   });
 });
 
@@ -178,6 +271,12 @@ describe('tensors that do not fit their storages are refused', () => {
     ['one element shown 2^40 times', { shape: [2 ** 20, 2 ** 20], strides: [0, 0] }, 'ERR_TORCH_STRIDE'],
     ['sizes without strides', { strides: [3] }, 'ERR_TORCH_STRIDE'],
     ['a quantized storage', { type: 'QInt8Storage' }, 'ERR_PICKLE_GLOBAL'],
+    ['a sparse tensor', { rebuild: 'torch._utils\n_rebuild_sparse_tensor' }, 'ERR_TORCH_UNSUPPORTED'],
+    ['a quantized tensor', { rebuild: 'torch._utils\n_rebuild_qtensor' }, 'ERR_TORCH_UNSUPPORTED'],
+    ['a tensor of a class of its own', { rebuild: 'torch._tensor\n_rebuild_from_type_v2' }, 'ERR_TORCH_UNSUPPORTED'],
+    ['an object for requires_grad', { requiresGrad: pickle('}') }, 'ERR_TORCH_UNSUPPORTED'],
+    ['hooks', { hooks: pickle('}', text('hook'), 'N', 's') }, 'ERR_TORCH_UNSUPPORTED'],
+    ['9 sizes', { shape: new Array<number>(9).fill(1), strides: new Array<number>(9).fill(1) }, 'ERR_TORCH_STRIDE'],
   ])('%s', async (_, sketch, code) => {
     await expect(open(torchZip(stateDictPickle(sketch)))).rejects.toMatchObject({ code });
   });
@@ -206,6 +305,16 @@ describe('damaged archives are refused', () => {
     ['a wrong count', () => zip([good, storage], { count: 1 }), 'ERR_ZIP'],
     ['more entries than it has', () => zip([good, storage], { count: 65_534 }), 'ERR_ZIP'],
     ['bytes after its end', () => zip([good, storage], { trailing: Buffer.alloc(40) }), 'ERR_ZIP'],
+    ['a comment', () => zip([good, storage], { comment: Buffer.from('hello') }), 'ERR_ZIP'],
+    ['a second end in the comment', () => zip([good, storage], { comment: zip([]) }), 'ERR_ZIP'],
+    ['a second end after the first', () => zip([good, storage], { trailing: zip([]) }), 'ERR_ZIP'],
+    ['another archive before it', () => Buffer.concat([zip([storage]), zip([good, storage])]), 'ERR_ZIP'],
+    ['text before it', () => Buffer.concat([Buffer.from('#!/bin/sh\n'), zip([good, storage])]), 'ERR_TORCH_LEGACY'],
+    ['zip64 sizes that are nowhere', () => zip([good, storage], { sizes: 0xffffffff }), 'ERR_ZIP'],
+    ['an entry of 2^32 - 1 bytes', () => zip([good, { ...storage, lie: { size: 0xffffffff } }]), 'ERR_ZIP'],
+    ['65,535 entries', () => zip([good, storage], { count: 65_535 }), 'ERR_ZIP'],
+    ['a drive for a name', () => zip([good, storage, { name: 'C:\\x', data: sixFloats }]), 'ERR_ZIP'],
+    ['bytes after the pickle', () => torchZip(Buffer.concat([good.data, Buffer.from('x')])), 'ERR_PICKLE_STACK'],
     ['no directory', () => zip([good, storage]).subarray(0, -30), 'ERR_ZIP'],
     ['two pickles', () => zip([good, storage, { ...good, name: 'other/data.pkl' }]), 'ERR_TORCH'],
     ['no pickle', () => zip([storage]), 'ERR_TORCH'],
@@ -221,7 +330,24 @@ describe('damaged archives are refused', () => {
   });
 });
 
+test('the device that a tensor was saved from means nothing', async () => {
+  expect(await readWeight({ location: 'cuda:99' })).toEqual([0, 1, 2, 3, 4, 5]);
+});
+
 describe('damaged legacy files are refused', () => {
+  test('bytes after its end, storages that no tensor has, a storage of 2^40 elements', async () => {
+    const whole = await fs.readFile(legacyFile);
+    await expect(open(Buffer.concat([whole, Buffer.alloc(1)]))).rejects.toMatchObject({ code: 'ERR_TORCH_LEGACY' });
+    // The list of storages: the last pickle; behind it each storage begins with its number of elements.
+    const list = whole.lastIndexOf(Buffer.from([0x80, 2, 0x5d]));
+    const end = whole.indexOf(Buffer.from('e.'), list) + 2;
+    const huge = Buffer.from(whole);
+    huge.writeBigInt64LE(2n ** 40n, end);
+    await expect(open(huge)).rejects.toMatchObject({ code: 'ERR_TORCH_LEGACY' });
+    const none = Buffer.concat([whole.subarray(0, list), pickle(0x80, 2, ']', '.'), whole.subarray(end)]);
+    await expect(open(none)).rejects.toMatchObject({ code: 'ERR_TORCH_LEGACY' });
+  });
+
   test('cut off anywhere', async () => {
     const whole = await fs.readFile(legacyFile);
     for (const share of [0.001, 0.02, 0.1, 0.5, 0.9, 0.99999]) {

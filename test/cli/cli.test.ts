@@ -105,7 +105,7 @@ test.each([
   [
     ['train', '/no/such/file', '--out', path.join(scratch, 'none')],
     1,
-    /\/no\/such\/file: cannot be read.*ERR_FILE_READ/,
+    /\/no\/such\/file: there is no such file.*ERR_FILE_NOT_FOUND/,
   ],
   [['evaluate', '/no/such', 'x'], 1, /holds no config.json/],
   [['generate', out, '--device', 'tpu'], 1, /device: got 'tpu'/],

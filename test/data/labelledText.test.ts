@@ -28,9 +28,10 @@ describe('parseLabelledJsonLines', () => {
     ['{"text":"a","label":"x"}\n{"text":', 'd: line 2 is no JSON'],
     ['[1]', 'd: line 1 has an array of length 1, expected an object'],
     ['null', 'd: line 1 has null, expected an object'],
-    ['{"label":"x"}', 'd: line 1 has text undefined, expected a string'],
+    ['{"label":"x"}', "d: line 1 has no field 'text'; it has label"],
     ['{"text":7,"label":"x"}', 'd: line 1 has text 7, expected a string'],
-    ['{"text":"a"}', 'd: line 1 has label undefined, expected a string'],
+    ['{"text":"a"}', "d: line 1 has no field 'label'; it has text"],
+    ['{}', "d: line 1 has no field 'text'; it has none"],
     ['{"text":"a","label":""}', "d: line 1 has label '', expected a string"],
     ['{"text":"a","label":1.5}', 'd: line 1 has label 1.5, expected a string'],
     ['{"text":"a","label":null}', 'd: line 1 has label null, expected a string'],
@@ -39,6 +40,20 @@ describe('parseLabelledJsonLines', () => {
     expect(() => parseLabelledJsonLines(text, 'd')).toThrow(expect.objectContaining({ code: 'ERR_DATA_FORMAT' }));
     expect(() => parseLabelledJsonLines(text, 'd')).toThrow(message);
   });
+});
+
+test('other columns', () => {
+  const columns = { textColumn: 'body', labelColumn: 'kind' };
+  const expected = [{ text: 'a', label: 'x' }];
+  expect(parseLabelledJsonLines('{"body":"a","kind":"x","text":"no"}', 'd', columns)).toEqual(expected);
+  expect(parseLabelledCsv('kind,text,body\nx,no,a\n', 'd', columns)).toEqual(expected);
+  expect(() => parseLabelledJsonLines('{"text":"a","kind":"x"}', 'd', columns)).toThrow(
+    "d: line 1 has no field 'body'; it has text, kind",
+  );
+  expect(() => parseLabelledJsonLines('{"body":1,"kind":"x"}', 'd', columns)).toThrow('d: line 1 has body 1, expected');
+  expect(() => parseLabelledCsv('body,label\na,x\n', 'd', columns)).toThrow(
+    "names no column 'kind'; it has body, label",
+  );
 });
 
 describe('parseLabelledCsv', () => {
@@ -82,7 +97,9 @@ describe('readLabelledText', () => {
 
   test('other endings, missing files and other encodings are refused', async () => {
     await expect(readLabelledText(path.join(directory, 'a.txt'))).rejects.toThrow('a name that ends in .jsonl');
-    await expect(readLabelledText(path.join(directory, 'no.csv'))).rejects.toMatchObject({ code: 'ERR_FILE_READ' });
+    await expect(readLabelledText(path.join(directory, 'no.csv'))).rejects.toMatchObject({
+      code: 'ERR_FILE_NOT_FOUND',
+    });
     const latin = Buffer.from('text,label\na,x\né,y\n', 'latin1');
     await expect(readLabelledText(await written('latin.csv', latin))).rejects.toThrow(
       /latin\.csv: line 3 is not UTF-8/,

@@ -1,5 +1,5 @@
 import { DataRandom } from '../../lib/data/dataRandom';
-import { TokenStream, sentenceCorpus, splitSegments } from '../../lib/data/sentences';
+import { TokenStream, sentenceCorpus, splitSegments, splitSentences } from '../../lib/data/sentences';
 import { TestRandom } from '../support/random';
 
 const lengthOf = (line: string) => line.split(' ').map(Number);
@@ -7,8 +7,10 @@ const lengthOf = (line: string) => line.split(' ').map(Number);
 describe('sentenceCorpus', () => {
   test('a line is a sentence; a blank line is an <eod> that belongs to the sentence before', () => {
     const { tokens, sentences } = sentenceCorpus('1 2\n3\r\n  \n\n4 5 6\n', lengthOf, 7);
-    expect([...tokens]).toEqual([1, 2, 3, 7, 7, 4, 5, 6, 7]);
-    expect([...sentences]).toEqual([1, 1, 0, 0, 0, 1, 1, 1, 1]);
+    expect([...tokens]).toEqual([1, 2, 3, 7, 7, 4, 5, 6]);
+    expect([...sentences]).toEqual([1, 1, 0, 0, 0, 1, 1, 1]);
+    expect([...sentenceCorpus('1\n\n', lengthOf, 7).tokens]).toEqual([1, 7]);
+    expect(sentenceCorpus('', lengthOf, 7).tokens).toHaveLength(0);
   });
 
   test('without <eod>, and with lines that give no tokens', () => {
@@ -40,6 +42,19 @@ test('a reversed stream reads the same row from its end', () => {
     [4, 3, 2, 1],
     [false, false, true],
   ]);
+});
+
+test.each([
+  ['aaaa\nbb\nc\n', 0.4, 'aaaa\nbb\n', 'c\n'],
+  ['aaaa\nbb\nc', 0.2, 'aaaa\nbb\n', 'c'],
+  // The last line reaches back beyond the share: all of it is held out.
+  ['aa\nbbbbbbbb', 0.1, 'aa\n', 'bbbbbbbb'],
+  ['aa\nbb\n', 0, 'aa\nbb\n', null],
+  ['aaaaaaaaaa', 0.3, 'aaaaaaaaaa', null],
+  ['aaaaaaaaaa\n', 0.3, 'aaaaaaaaaa\n', null],
+  ['', 0.3, '', null],
+])('splitSentences of %j at %p', (text, share, train, valid) => {
+  expect(splitSentences(text, share)).toEqual({ train, valid });
 });
 
 describe('splitSegments', () => {

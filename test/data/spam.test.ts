@@ -1,5 +1,5 @@
 import { tarFiles } from '../../scripts/npmPackage';
-import { labelledMessages, subjectAndBody } from '../../scripts/spam';
+import { type Message, labelledMessages, splitMessages, subjectAndBody } from '../../scripts/spam';
 
 describe('subjectAndBody', () => {
   test.each([
@@ -35,10 +35,19 @@ describe('labelledMessages', () => {
       Buffer.alloc(1024),
     ]);
     expect(labelledMessages(tarFiles(tar))).toEqual([
-      { text: 're\n\nyes', label: 'ham' },
-      { text: `${'x'.repeat(600)}\n\n`, label: 'ham' },
-      { text: 'buy é\n\nnow', label: 'spam' },
+      { text: 're\n\nyes', label: 'ham', group: 'easy-ham-1' },
+      { text: `${'x'.repeat(600)}\n\n`, label: 'ham', group: 'hard-ham-1' },
+      { text: 'buy é\n\nnow', label: 'spam', group: 'spam-2' },
     ]);
+  });
+
+  test('takes equal texts once, whatever their headers', () => {
+    const tar = Buffer.concat([
+      entry('package/data/spam-1/1.ab.json', message('spam-1', 'From: a\nSubject: buy\n\nnow')),
+      entry('package/data/spam-2/9.ab.json', message('spam-2', 'From: b\nSubject: buy\n\nnow\n')),
+      Buffer.alloc(1024),
+    ]);
+    expect(labelledMessages(tarFiles(tar))).toEqual([{ text: 'buy\n\nnow', label: 'spam', group: 'spam-1' }]);
   });
 
   test('a damaged archive and an unknown group are refused', () => {
@@ -46,4 +55,27 @@ describe('labelledMessages', () => {
     expect(() => labelledMessages(tarFiles(tar))).toThrow("got group 'other'");
     expect(() => [...tarFiles(tar.subarray(0, 520))]).toThrow('the package archive is damaged');
   });
+});
+
+test('splitMessages holds out a tenth of each group twice', () => {
+  const groups = { 'easy-ham-1': 200, 'hard-ham-1': 50, 'spam-2': 100 };
+  const messages = Object.entries(groups).flatMap(([group, count]) =>
+    Array.from({ length: count }, (_, index): Message => ({
+      text: `${group} ${index}`,
+      label: group.includes('ham') ? 'ham' : 'spam',
+      group,
+    })),
+  );
+  const parts = splitMessages(messages);
+  const of = (part: Message[], group: string) => part.filter((each) => each.group === group).length;
+  for (const [group, count] of Object.entries(groups)) {
+    expect([of(parts.train, group), of(parts.valid, group), of(parts.test, group)]).toEqual([
+      0.8 * count,
+      0.1 * count,
+      0.1 * count,
+    ]);
+  }
+  const all = [...parts.train, ...parts.valid, ...parts.test];
+  expect(all).toHaveLength(350);
+  expect(new Set(all)).toEqual(new Set(messages));
 });

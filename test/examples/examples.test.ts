@@ -49,3 +49,12 @@ test('generate.ts: a trained model continues a prompt', async () => {
   expect(run('generate.ts').status).toBe(2);
   rmSync(folder, { recursive: true });
 });
+
+test('classify.ts: a classifier from a script', () => {
+  const { status, stdout, stderr } = run('classify.ts');
+  expect([status, stderr]).toEqual([0, '']);
+  expect(stdout).toMatch(/step 60: held-out accuracy \d\.\d+, F1 \d\.\d+\nfinished: best at step \d+\n/);
+  // Ten sentences are held out; guessing all of them right has a chance of 1 in 1024.
+  expect(stdout).toContain('held-out accuracy 1.000, F1 1.000');
+  expect(stdout).toMatch(/\n(calm|storm): \S/);
+});

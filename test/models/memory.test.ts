@@ -1,5 +1,5 @@
 /** Alone in its file: what other tests leave to the garbage collector would blur the count. */
-import { TransformerXLLMHeadModel, XLNetLMHeadModel, noGrad, scope } from '../../lib';
+import { TransformerXLLMHeadModel, TransformerXLModel, XLNetLMHeadModel, XLNetModel, noGrad, scope } from '../../lib';
 import { resolveDevice } from '../../lib/device';
 
 const ids = [
@@ -7,6 +7,11 @@ const ids = [
   [8, 0, 3, 39, 12, 4],
 ];
 const device = resolveDevice('cpu');
+const shape = {
+  ...{ vocabSize: 40, cutoffs: [10, 20], divVal: 2, nLayer: 3, dModel: 24, dEmbed: 24, nHead: 3, dHead: 8 },
+  ...{ dInner: 32, memLen: 64, clampLen: -1, sameLength: false },
+};
+const xlnetShape = { vocabSize: 40, nLayer: 2, dModel: 24, nHead: 3, dInner: 32, memLen: 16 };
 
 async function liveBytes(): Promise<number> {
   await device.synchronize();
@@ -15,13 +20,7 @@ async function liveBytes(): Promise<number> {
 
 test('everything that a Transformer-XL made is given back by dispose', async () => {
   const baseline = await liveBytes();
-  const model = new TransformerXLLMHeadModel(
-    {
-      ...{ vocabSize: 40, cutoffs: [10, 20], divVal: 2, nLayer: 3, dModel: 24, dEmbed: 24, nHead: 3, dHead: 8 },
-      ...{ dInner: 32, memLen: 64, clampLen: -1, sameLength: false },
-    },
-    { seed: 8, device: 'cpu' },
-  );
+  const model = new TransformerXLLMHeadModel(shape, { seed: 8, device: 'cpu' });
   const all: { dispose(): void }[] = [];
   for (const inputs of [{ inputIds: ids }, { inputIds: ids, labels: ids }, { inputIds: ids, targets: ids }]) {
     const out = model.forward({ ...inputs, outputHiddenStates: true, outputAttentions: true });
@@ -37,10 +36,7 @@ test('everything that a Transformer-XL made is given back by dispose', async () 
 
 test('everything that an XLNet made is given back by dispose', async () => {
   const baseline = await liveBytes();
-  const model = new XLNetLMHeadModel(
-    { vocabSize: 40, nLayer: 2, dModel: 24, nHead: 3, dInner: 32, memLen: 16 },
-    { seed: 8, device: 'cpu' },
-  );
+  const model = new XLNetLMHeadModel(xlnetShape, { seed: 8, device: 'cpu' });
   const all: { dispose(): void }[] = [];
   const targetPositions = [
     [1, 3],
@@ -61,4 +57,24 @@ test('everything that an XLNet made is given back by dispose', async () => {
   for (const each of all) each.dispose();
   model.dispose();
   expect(await liveBytes()).toBe(baseline);
+});
+
+test.each([
+  ['XLNet', (layers: number) => new XLNetModel({ ...xlnetShape, nLayer: layers }, { device: 'cpu' })],
+  ['Transformer-XL', (layers: number) => new TransformerXLModel({ ...shape, nLayer: layers }, { device: 'cpu' })],
+] as const)('an inference pass of %s holds the values of one layer at a time', async (_, make) => {
+  const peak = async (layers: number): Promise<number> => {
+    const model = make(layers);
+    const run = () => noGrad(() => scope(() => void model.forward({ inputIds: ids, useMems: false })));
+    // Packed weights are made by the first pass.
+    run();
+    const baseline = await liveBytes();
+    device.resetPeak();
+    run();
+    await device.synchronize();
+    const { peakBytes, peakWorkspaceBytes } = device.memory();
+    model.dispose();
+    return peakBytes - peakWorkspaceBytes - baseline;
+  };
+  expect(await peak(6)).toBe(await peak(2));
 });

@@ -25,7 +25,8 @@ const config: XLNetOptions = {
   dropout: 0.1,
 };
 const random = new TestRandom(77);
-const double = { ...cpu, dtype: 'float64', seed: 3 } as const;
+const float64 = { ...cpu, dtype: 'float64' } as const;
+const double = { ...float64, seed: 3 } as const;
 const rowsOf = (rows: number, length: number) =>
   Array.from({ length: rows }, () => [...random.integers(length, 0, 49)]);
 
@@ -114,7 +115,7 @@ describe('XLNetModel', () => {
     });
     expect(fast.length).toBe(2 * targets * 24);
     expectClose(await statesOf(model, { inputIds: ids, permMask, targetMapping }), fast, 1e-13);
-    const dense = Tensor.from(targetMapping, undefined, double);
+    const dense = Tensor.from(targetMapping, undefined, float64);
     const mask = Tensor.from(permMask, undefined, cpu);
     expectClose(await statesOf(model, { inputIds: ids, permMask: mask, targetMapping: dense }), fast, 1e-13);
   });
@@ -145,7 +146,7 @@ describe('XLNetModel', () => {
   test('a target is predicted without seeing itself or what its order hides', () => {
     const length = 7;
     const ranks = [[4, 1, 6, 0, 3, 5, 2]];
-    const embeddings = Tensor.from(random.normals(length * 24), [1, length, 24], { ...double, requiresGrad: true });
+    const embeddings = Tensor.from(random.normals(length * 24), [1, length, 24], { ...float64, requiresGrad: true });
     const out = model.forward({
       inputsEmbeds: embeddings,
       queryRanks: ranks,
@@ -153,7 +154,7 @@ describe('XLNetModel', () => {
       targetPositions: [[4]],
       useMems: false,
     });
-    out.lastHiddenState.backward(Tensor.from(random.normals(24), [1, 1, 24], double));
+    out.lastHiddenState.backward(Tensor.from(random.normals(24), [1, 1, 24], float64));
     return embeddings.grad!.data().then((gradient) => {
       for (let position = 0; position < length; position += 1) {
         const used = Array.from(gradient.slice(position * 24, (position + 1) * 24)).some((value) => value !== 0);
@@ -229,8 +230,8 @@ describe('XLNetModel', () => {
     [{ inputIds: [[1, 2]], targetMapping: [[[1, 0]]], targetPositions: [[0]] }, /targetMapping, targetPositions/],
     [{ inputIds: [[1, 2]], tokenTypeIds: [[0, 0, 0]] }, /tokenTypeIds: got shape/],
     [{ inputIds: [[1, 2]], mems: 5 as never }, /mems: got 5/],
-    [{ inputIds: [[1, 2]], mems: [Tensor.zeros([3, 1, 24], double)] }, /mems: got 1 layers, expected 2/],
-    [{ inputIds: [[1, 2]], headMask: Tensor.zeros([4], double) }, /headMask: got shape/],
+    [{ inputIds: [[1, 2]], mems: [Tensor.zeros([3, 1, 24], float64)] }, /mems: got 1 layers, expected 2/],
+    [{ inputIds: [[1, 2]], headMask: Tensor.zeros([4], float64) }, /headMask: got shape/],
     [{ inputIds: [[1, 2]], reuseLen: -1 }, /reuseLen: got -1/],
   ])('refuses %j', (inputs, message) => {
     expect(() => model.forward(inputs)).toThrow(message);
@@ -262,7 +263,7 @@ test.each(['last', 'first', 'mean', 'cls_index'] as const)('a summary of type %s
 
 test('several labels at once, by floats', async () => {
   const model = new XLNetForSequenceClassification({ ...config, numLabels: 3 }, double);
-  const { loss, logits } = model.forward({ inputIds: rowsOf(1, 4), labels: Tensor.from([1, 0, 1], [1, 3], double) });
+  const { loss, logits } = model.forward({ inputIds: rowsOf(1, 4), labels: Tensor.from([1, 0, 1], [1, 3], float64) });
   const values = Array.from(await logits.data());
   const expected = values.map((x, i) => Math.log(1 + Math.exp(i === 1 ? x : -x))).reduce((a, b) => a + b) / 3;
   expectClose([await loss!.item()], [expected], 1e-14);

@@ -115,6 +115,8 @@ test('fill refuses values that the type cannot hold', () => {
   for (const [dtype, value] of [
     ['i32', 2 ** 31],
     ['i32', NaN],
+    ['i32', 0.5],
+    ['u8', 2.5],
     ['u8', -1],
     ['u8', 256],
     ['u8', Infinity],

@@ -1,4 +1,12 @@
-import { Generator, packedRelativeAttention, relativeAttention, scope, type AttentionBand } from '../../lib';
+import {
+  Generator,
+  noGrad,
+  packedRelativeAttention,
+  relativeAttention,
+  scope,
+  type AttentionBand,
+  type Tensor,
+} from '../../lib';
 import { resolveDevice } from '../../lib/device';
 import { philoxLane16 } from '../support/philox';
 import { TestRandom } from '../support/random';
@@ -175,6 +183,43 @@ describe('relativeAttention', () => {
     },
   );
 
+  // Around the widths of vectors and tiles, up to the largest that is allowed.
+  test.each([1, 41, 80, 128, 160, 255, 256])('head size %d: formula and gradients', async (headDim) => {
+    const problem: Problem = {
+      ...{ batch: 2, queries: 11, memory: 6, heads: 2, headDim, memoryStarts: null },
+      band: {},
+      dropout: 0.25,
+    };
+    const { q, k, v, r, u, w } = makeOperands(random, problem);
+    const [keys, width] = [17, 2 * headDim];
+    const expected = reference(problem, q, k, v, r, u, w, 0, 9);
+    const parts = (values: Float64Array) => [
+      rowsOf(values, 2, keys, width, 0, 6),
+      rowsOf(values, 2, keys, width, 6, keys),
+    ];
+    const [[memoryK, currentK], [memoryV, currentV]] = [parts(k), parts(v)] as [Float64Array[], Float64Array[]];
+    const operands = [
+      { shape: [2, 11, 2, headDim], values: q },
+      { shape: [2, 11, 2, headDim], values: currentK! },
+      { shape: [2, 11, 2, headDim], values: currentV! },
+      { shape: [2, 6, 2, headDim], values: memoryK! },
+      { shape: [2, 6, 2, headDim], values: memoryV! },
+      { shape: [17, 2, headDim], values: r },
+      { shape: [2, headDim], values: u },
+      { shape: [2, headDim], values: w },
+    ];
+    const attend = ([query, key, value, memoryKey, memoryValue, position, contentBias, positionBias]: Tensor[]) =>
+      relativeAttention({
+        ...{ query: query!, key: key!, value: value!, memoryKey, memoryValue, position: position! },
+        ...{ contentBias, positionBias, dropout: 0.25, generator: new Generator(9) },
+      });
+    for (const dtype of ['float64', 'float32'] as const) {
+      const out = attend(operands.map(({ shape, values }) => tensor(values, shape, dtype)));
+      expectClose(await out.data(), expected.out, 40 * (headDim + 8) * epsilon[dtype], dtype);
+    }
+    await checkGradients(random, attend, operands, 8);
+  });
+
   test('packed operands give the same output and probabilities', async () => {
     for (let round = 0; round < 10; round += 1) {
       const problem = randomProblem(random);
@@ -265,28 +310,52 @@ describe('relativeAttention', () => {
     }
   });
 
-  test('peak memory grows linearly with the length', async () => {
+  test('peak memory grows linearly with the length, forward and backward', async () => {
     const device = resolveDevice(onDevice.device);
     const heads = 2;
     const headDim = 16;
-    const peaks: number[] = [];
-    for (const length of [512, 1024, 2048, 4096, 8192]) {
-      const shape = [1, length, heads, headDim];
-      const [query, key, value] = [0, 1, 2].map(() => tensor(new Float64Array(product(shape)), shape, 'float32'));
-      const position = tensor(new Float64Array(length * heads * headDim), [length, heads, headDim], 'float32');
+    const lengths = [512, 1024, 2048, 4096, 8192];
+    /** The most that was held while `body` ran, beyond what was there before. */
+    const peakOf = async (body: () => Promise<unknown>): Promise<number> => {
       await device.synchronize();
       const before = device.memory().liveBytes;
       device.resetPeak();
-      const out = relativeAttention({ query: query!, key: key!, value: value!, position });
+      await body();
+      return device.memory().peakBytes - before;
+    };
+    const peaks = { forward: [] as number[], backward: [] as number[] };
+    for (const length of lengths) {
+      const shape = [1, length, heads, headDim];
+      const values = random.normals(product(shape));
+      const [query, key, value] = [0, 1, 2].map(() => leaf(values, shape, 'float32')) as [Tensor, Tensor, Tensor];
+      const position = leaf(values, [length, heads, headDim], 'float32');
+      const biases = [0, 1].map(() => leaf(values.subarray(0, heads * headDim), [heads, headDim], 'float32'));
+      const [contentBias, positionBias] = biases;
+      const operands = { query, key, value, position, contentBias, positionBias };
+      peaks.forward.push(await peakOf(async () => noGrad(() => relativeAttention(operands)).data()));
+      const out = relativeAttention(operands);
       await out.data();
-      const { peakBytes, peakWorkspaceBytes } = device.memory();
-      peaks.push(peakBytes - before + peakWorkspaceBytes);
-      for (const each of [query!, key!, value!, position, out]) each.dispose();
+      peaks.backward.push(
+        await peakOf(async () => {
+          out.backward(value);
+          await position.grad!.data();
+        }),
+      );
+      for (const each of [query, key, value, position, ...biases]) {
+        each.grad?.dispose();
+        each.dispose();
+      }
+      out.dispose();
     }
-    // A score matrix at 8192 would be 2 x 8192 x 8192 floats, 512 MiB; linear growth means 16 times the first.
-    const [first, last] = [peaks[0]!, peaks[peaks.length - 1]!];
-    expect(last).toBeLessThan(24 * first);
-    expect(last).toBeLessThan(64 * 2 ** 20);
+    // Rows of the operands' width and a number per row and head are linear; what does not grow is in the first peak too. A score
+    // matrix at 8192 would be 2 x 8192 x 8192 floats, 512 MiB; a sixteenth of it is the limit here.
+    const row = 4 * heads * headDim;
+    for (const peak of Object.values(peaks)) {
+      peak.slice(1).forEach((bytes, index) => expect(bytes).toBeLessThan(2.1 * peak[index]!));
+      expect(peak[4]!).toBeLessThan(32 * 8192 * row);
+    }
+    expect(peaks.forward[4]!).toBeGreaterThanOrEqual(8192 * row);
+    expect(peaks.backward[4]!).toBeGreaterThanOrEqual(4 * 8192 * row);
   });
 
   test('extreme scores stay finite', async () => {

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
+import { main } from '../../lib/cli/main';
 
 export const repository = path.join(__dirname, '..', '..');
 
@@ -34,4 +35,32 @@ export function startCli(
 
 export function runCli(args: readonly string[], env: Record<string, string> = {}, limits?: string): Promise<CliResult> {
   return startCli(args, env, limits).done;
+}
+
+let lastRun: Promise<unknown> = Promise.resolve();
+
+/** Runs the command line in this process, one after the other: much faster, for what needs no standard input and no signals. */
+export function runMain(args: readonly string[]): Promise<Omit<CliResult, 'signal'>> {
+  const run = lastRun.then(() => captured(args));
+  lastRun = run.catch(() => undefined);
+  return run;
+}
+
+async function captured(args: readonly string[]): Promise<Omit<CliResult, 'signal'>> {
+  const written = { stdout: '', stderr: '' };
+  const spies = (['stdout', 'stderr'] as const).map((name) =>
+    jest.spyOn(process[name], 'write').mockImplementation((chunk) => {
+      written[name] += String(chunk);
+      return true;
+    }),
+  );
+  const before = process.exitCode;
+  process.exitCode = undefined;
+  try {
+    await main([process.execPath, 'xlformers', ...args]);
+    return { code: Number(process.exitCode ?? 0), ...written };
+  } finally {
+    process.exitCode = before;
+    for (const spy of spies) spy.mockRestore();
+  }
 }

@@ -28,6 +28,13 @@ export function int(value: number): Buffer {
 export const tuple = (...items: Buffer[]): Buffer => pickle('(', ...items, 't');
 
 export interface TensorSketch {
+  /** The device that it was saved from. */
+  location?: string;
+  requiresGrad?: Buffer;
+  hooks?: Buffer;
+  rebuild?: string;
+  /** The storage is described as before PyTorch 1.6, with the part of another that it is: none. */
+  legacy?: boolean;
   key?: Buffer;
   type?: string;
   size?: number;
@@ -39,17 +46,22 @@ export interface TensorSketch {
 /** A call of torch._utils._rebuild_tensor_v2. */
 export function tensorPickle(sketch: TensorSketch = {}): Buffer {
   const { key = text('0'), type = 'FloatStorage', size = 6, offset = 0, shape = [2, 3], strides = [3, 1] } = sketch;
-  const storage = pickle(tuple(text('storage'), pickle(`ctorch\n${type}\n`), key, text('cpu'), int(size)), 'Q');
-  return pickle(
-    'ctorch._utils\n_rebuild_tensor_v2\n',
+  const { location = 'cpu', requiresGrad = pickle(0x89), rebuild = 'torch._utils\n_rebuild_tensor_v2' } = sketch;
+  const hooks = sketch.hooks ?? pickle('ccollections\nOrderedDict\n', ')', 'R');
+  const storage = pickle(
     tuple(
-      storage,
-      int(offset),
-      tuple(...shape.map(int)),
-      tuple(...strides.map(int)),
-      pickle(0x89),
-      pickle('ccollections\nOrderedDict\n', ')', 'R'),
+      text('storage'),
+      pickle(`ctorch\n${type}\n`),
+      key,
+      text(location),
+      int(size),
+      pickle(...(sketch.legacy ? ['N'] : [])),
     ),
+    'Q',
+  );
+  return pickle(
+    `c${rebuild}\n`,
+    tuple(storage, int(offset), tuple(...shape.map(int)), tuple(...strides.map(int)), requiresGrad, hooks),
     'R',
   );
 }
@@ -67,7 +79,10 @@ export interface ZipPart {
 }
 
 /** An archive of stored entries. */
-export function zip(parts: readonly ZipPart[], more: { trailing?: Buffer; count?: number } = {}): Buffer {
+export function zip(
+  parts: readonly ZipPart[],
+  more: { trailing?: Buffer; count?: number; comment?: Buffer; sizes?: number } = {},
+): Buffer {
   const bodies: Buffer[] = [];
   const directory: Buffer[] = [];
   let offset = 0;
@@ -97,9 +112,11 @@ export function zip(parts: readonly ZipPart[], more: { trailing?: Buffer; count?
   end.write('PK\x05\x06', 'latin1');
   end.writeUInt16LE(more.count ?? parts.length, 8);
   end.writeUInt16LE(more.count ?? parts.length, 10);
-  end.writeUInt32LE(size, 12);
-  end.writeUInt32LE(offset, 16);
-  return Buffer.concat([...bodies, ...directory, end, more.trailing ?? Buffer.alloc(0)]);
+  end.writeUInt32LE(more.sizes ?? size, 12);
+  end.writeUInt32LE(more.sizes ?? offset, 16);
+  const comment = more.comment ?? Buffer.alloc(0);
+  end.writeUInt16LE(comment.length, 20);
+  return Buffer.concat([...bodies, ...directory, end, comment, more.trailing ?? Buffer.alloc(0)]);
 }
 
 /** Six float32 numbers 0 ... 5. */

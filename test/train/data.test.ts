@@ -23,6 +23,26 @@ describe('OrderedBatches', () => {
   test('a text shorter than the streams is refused', () => {
     expect(() => new OrderedBatches(new Int32Array(5), 3, 4)).toThrow(/got 5 tokens, expected at least 6/);
   });
+
+  test.each([
+    [[0, 1, 2 ** 32 + 1, 3], /^data\[2\]: got 4294967297, expected an id in \[0, 2147483648\)$/],
+    [[0, 1.5, 2, 3], /^data\[1\]: got 1.5/],
+    [[0, 1, 2, -3], /^data\[3\]: got -3/],
+    [[NaN, 1, 2, 3], /^data\[0\]: got NaN/],
+    [['0', 1, 2, 3], /^data\[0\]: got '0'/],
+    [Int32Array.of(0, 1, 2, -1), /^data\[3\]: got -1/],
+    [Uint32Array.of(0, 1, 2 ** 31, 3), /^data\[2\]: got 2147483648/],
+    [{ length: 4 }, /^data\[0\]: got undefined/],
+  ])('ids %p are refused, not cut to 32 bits', (tokens, message) => {
+    const make = () => new OrderedBatches(tokens as number[], 1, 2);
+    expect(make).toThrow(expect.objectContaining({ code: 'ERR_TOKEN_ID', message: expect.stringMatching(message) }));
+  });
+
+  test('bytes and 16-bit ids up to the last are taken', () => {
+    for (const tokens of [Uint8Array.of(0, 255), Uint16Array.of(0, 65_535), [0, 2 ** 31 - 1]]) {
+      expect([...new OrderedBatches(tokens, 1, 4).at(0)!.targets]).toEqual([tokens[1]]);
+    }
+  });
 });
 
 test('splitCorpus holds out the end', () => {
@@ -47,6 +67,11 @@ describe('learningRateAt', () => {
     expect(learningRateAt(100, options)).toBeCloseTo(0.5, 12);
     expect(learningRateAt(200, options)).toBeCloseTo(0.5, 12);
     expect(learningRateAt(50, { ...options, kind: 'constant' })).toBe(2);
+    // From 2 at step 4 down to 0.5 at step 100.
+    expect([4, 52, 100, 200].map((step) => learningRateAt(step, { ...options, kind: 'linear' }))).toEqual([
+      2, 1.25, 0.5, 0.5,
+    ]);
+    expect(learningRateAt(4, { ...options, kind: 'linear', totalSteps: 4 })).toBe(0.5);
     expect(learningRateAt(16, { ...options, kind: 'inverse-sqrt' })).toBeCloseTo(1, 12);
   });
 });
@@ -68,6 +93,10 @@ describe('resolveTrainConfig', () => {
     [{ schedule: 'cosin' }, /schedule: got 'cosin', expected one of cosine/],
     [{ evaluation: { patience: -1 } }, /train.evaluation.patience/],
     [{ checkpoint: { kep: 1 } }, /did you mean 'keep'/],
+    [{ checkpoint: { final: 'first' } }, /train.checkpoint.final: got 'first', expected one of best, last/],
+    [{ decayed: 'biases' }, /train.decayed: got 'biases', expected one of matrices, all/],
+    [{ layerDecay: 0 }, /train.layerDecay: got 0/],
+    [{ layerDecay: 1.5 }, /train.layerDecay: got 1.5/],
     [{ evaluation: [] }, /train.evaluation: got an array/],
     [{ steps: 2 ** 53 }, /steps/],
   ])('refuses %j', (given, message) => {
@@ -80,11 +109,15 @@ test('lossCurve draws both lines and escapes its title', () => {
     [
       { event: 'step', step: 1, loss: 3, learningRate: 1, gradientNorm: 1, tokensPerSecond: 1 },
       { event: 'step', step: 2, loss: 2, learningRate: 1, gradientNorm: 1, tokensPerSecond: 1 },
-      { event: 'evaluation', step: 2, loss: 2.5, bitsPerCharacter: 3.6 },
+      { event: 'evaluation', step: 2, loss: 2.5 },
     ],
     'a < b',
   );
   expect(svg).toContain('a &#60; b');
   expect(svg.match(/<path d="M[^"]+"/g)).toHaveLength(2);
   expect(lossCurve([], 'empty')).not.toContain('NaN');
+  const inNats = lossCurve([{ event: 'evaluation', step: 1, loss: 0.5 }], 'x', { name: 'nats & more', nats: 1 });
+  expect(inNats).toContain('nats &#38; more');
+  // Ticks from 0.5 to 1.
+  expect(inNats).toContain('>0.50<');
 });

@@ -1,103 +1,22 @@
-/** A run that is killed, at any moment, and resumed gives the losses and weights of one that was not, bit for bit. */
-import { createHash } from 'node:crypto';
-import {
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
-import os from 'node:os';
+import { cpSync, readFileSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { repository, runCli, startCli } from '../support/cli';
+import { repository, runCli } from '../support/cli';
 import { TestRandom } from '../support/random';
+import { outcome, testResume } from '../support/resume';
 
-const scratch = mkdtempSync(path.join(os.tmpdir(), 'xlformers-resume-'));
-const text = path.join(scratch, 'text.txt');
 const steps = 24;
-
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-function args(out: string, more: string[] = []): string[] {
-  const flags =
-    `--steps ${steps} --layers 2 --d-model 32 --d-inner 64 --heads 2 --batch-size 4 --target-length 16 --memory-length 16 ` +
-    '--accumulation 2 --dropout 0.2 --learning-rate 0.003 --warmup-steps 3 --eval-interval 5 --eval-max-batches 2 --checkpoint-interval 3 --seed 3';
-  return ['train', text, '--out', out, ...flags.split(' '), ...more];
-}
-
-/** Steps, losses and gradient norms as logged, and the hash of the final weights. */
-function outcome(out: string): { log: object[]; weights: string } {
-  const log = readFileSync(path.join(out, 'log.jsonl'), 'utf8')
-    .trim()
-    .split('\n')
-    .map((line) => ({ ...(JSON.parse(line) as Record<string, unknown>), tokensPerSecond: undefined }));
-  const weights = createHash('sha256')
-    .update(readFileSync(path.join(out, 'model', 'model.safetensors')))
-    .digest('hex');
-  return { log, weights };
-}
-
-let reference: ReturnType<typeof outcome>;
-
-beforeAll(async () => {
-  // Small enough that the run passes the end of the text and begins again.
-  writeFileSync(text, readFileSync(path.join(repository, 'lib', 'tensor.ts')).subarray(0, 1200));
-  const out = path.join(scratch, 'reference');
-  const { code, stderr } = await runCli(args(out));
-  expect([code, stderr.includes('Error')]).toEqual([0, false]);
-  reference = outcome(out);
-  expect(reference.log.filter((entry) => (entry as { event: string }).event === 'step')).toHaveLength(steps);
-});
-
-async function finish(out: string): Promise<void> {
-  const { code, stderr } = await runCli(args(out, ['--resume']));
-  expect([code, code === 0 ? '' : stderr]).toEqual([0, '']);
-  expect(outcome(out)).toEqual(reference);
-  expect(readdirSync(out).filter((name) => name.startsWith('.tmp'))).toEqual([]);
-}
-
-const points = ['after_tmp', 'mid_file', 'before_state', 'before_rename', 'after_rename', 'before_latest', 'prune'];
-
-test.each(points)('killed while saving, at %s', async (point) => {
-  const out = path.join(scratch, point);
-  const { signal } = await runCli(args(out), { XLFORMERS_FAULT: `${point}:3` });
-  expect(signal).toBe('SIGKILL');
-  await finish(out);
-});
-
-test('killed at random moments, again and again', async () => {
-  const random = new TestRandom(11);
-  const out = path.join(scratch, 'random');
-  for (let kill = 0; kill < 5; kill += 1) {
-    const { child, done } = startCli(args(out, ['--resume']));
-    const timer = setTimeout(() => child.kill('SIGKILL'), random.integer(300, 1600));
-    await done;
-    clearTimeout(timer);
-  }
-  await finish(out);
-});
-
-test.each(['SIGTERM', 'SIGINT'] as const)('%s saves without an evaluation and exits with 75', async (name) => {
-  const out = path.join(scratch, name);
-  const { child, done } = startCli(args(out));
-  // The first log line: the run is in its steps.
-  const started = setInterval(() => {
-    if (existsSync(path.join(out, 'log.jsonl')) && readFileSync(path.join(out, 'log.jsonl')).length > 0) {
-      clearInterval(started);
-      child.kill(name);
-    }
-  }, 5);
-  const { code, stdout } = await done;
-  clearInterval(started);
-  // A machine quick enough to finish first has nothing to interrupt.
-  if (code !== 0) {
-    expect(code).toBe(75);
-    expect(stdout).toContain('--resume');
-  }
-  await finish(out);
+const { scratch, args, reference, finish } = testResume({
+  steps,
+  points: ['after_tmp', 'mid_file', 'before_state', 'before_rename', 'after_rename', 'before_latest', 'prune'],
+  prepare(directory) {
+    const text = path.join(directory, 'text.txt');
+    // Small enough that the run passes the end of the text and begins again.
+    writeFileSync(text, readFileSync(path.join(repository, 'lib', 'tensor.ts')).subarray(0, 1200));
+    const flags =
+      `--steps ${steps} --layers 2 --d-model 32 --d-inner 64 --heads 2 --batch-size 4 --target-length 16 --memory-length 16 ` +
+      '--accumulation 2 --dropout 0.2 --learning-rate 0.003 --warmup-steps 3 --eval-interval 5 --eval-max-batches 2 --checkpoint-interval 3 --seed 3';
+    return [text, ...flags.split(' ')];
+  },
 });
 
 test('a disk that fills up while saving leaves the older checkpoint, from which the run goes on', async () => {
@@ -140,7 +59,7 @@ describe('a damaged checkpoint is refused by name and the older one used', () =>
       const { code, stderr } = await runCli(args(out, ['--resume']));
       expect(code).toBe(0);
       expect(stderr).toContain(`passed over ${path.join(out, newest)}`);
-      expect(outcome(out)).toEqual(reference);
+      expect(outcome(out)).toEqual(reference());
     }
   });
 });

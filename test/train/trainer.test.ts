@@ -169,11 +169,49 @@ describe('generate', () => {
   });
 
   test('cutting the prompt into segments does not change greedy output while the memory holds it', async () => {
-    model.resetMemoryLength(64);
+    // Weights that make every token matter; no zeros before the text, which a growing memory would push out.
+    const strong = makeModel(2, { initStd: 0.5, memLen: 64, compatibility: 'pytorch-original' });
     const prompt = Array.from({ length: 30 }, (_, index) => (index * 11) % 50);
-    const whole = await collect({ maxTokens: 8, temperature: 0 }, prompt);
-    expect(await collect({ maxTokens: 8, temperature: 0, segmentLength: 7 }, prompt)).toHaveLength(whole.length);
-    model.resetMemoryLength(8);
+    const drawn = async (given: number[], segmentLength: number) => {
+      const tokens: { id: number; logProbability: number }[] = [];
+      for await (const token of generate(strong, given, { maxTokens: 8, temperature: 0, segmentLength }))
+        tokens.push(token);
+      return tokens;
+    };
+    const whole = await drawn(prompt, 512);
+    expect(new Set(whole.map(({ id }) => id)).size).toBeGreaterThan(2);
+    for (const segmentLength of [1, 7, 15, 29, 30]) {
+      const cut = await drawn(prompt, segmentLength);
+      expect(cut.map(({ id }) => id)).toEqual(whole.map(({ id }) => id));
+      cut.forEach(({ logProbability }, index) => expect(logProbability).toBeCloseTo(whole[index]!.logProbability, 4));
+    }
+    // The first segment counts: without it the numbers are others.
+    const later = await drawn(prompt.slice(7), 512);
+    expect(Math.abs(later[0]!.logProbability - whole[0]!.logProbability)).toBeGreaterThan(1e-3);
+    strong.dispose();
+  });
+
+  test.each([
+    [[1, 2 ** 32 + 1], /prompt\[1\]: got 4294967297, expected an id in/],
+    [[1.5], /prompt\[0\]: got 1.5/],
+    [[-1], /prompt\[0\]: got -1/],
+    [[NaN], /prompt\[0\]: got NaN/],
+    [['3'], /prompt\[0\]: got '3'/],
+    [Float64Array.of(3, 2 ** 33), /prompt\[1\]: got 8589934592/],
+    [[50], /50/],
+  ])('a prompt of %p is refused, not cut to 32 bits', async (prompt, message) => {
+    const drawing = collect({ maxTokens: 1 }, prompt as number[]);
+    await expect(drawing).rejects.toMatchObject({ code: 'ERR_TOKEN_ID', message: expect.stringMatching(message) });
+  });
+
+  test.each([
+    [{ maxTokens: 1, topk: 3 }, "generate.topk: unknown option; did you mean 'topK'?"],
+    [{ maxToken: 1 }, "generate.maxToken: unknown option; did you mean 'maxTokens'?"],
+    [{ maxTokens: 1, beams: 2 }, /^generate.beams: unknown option; known are maxTokens, seed/],
+    [null, 'generate: got null, expected an object'],
+  ])('options %j are refused', async (given, message) => {
+    const wanted = typeof message === 'string' ? message : expect.stringMatching(message);
+    await expect(collect(given as never)).rejects.toMatchObject({ code: 'ERR_CONFIG', message: wanted });
   });
 
   test('stops at stopId and at a signal; refuses bad options', async () => {
