@@ -45,6 +45,7 @@ export {
 } from './models/xlnetQuestionAnswering';
 export type { XLNetConfig, XLNetOptions } from './models/xlnetConfig';
 export type { Compatibility } from './models/compatibility';
+export type { DecodingOptions, DecodingSession, GenerativeModel } from './models/decoding';
 export type { LanguageModel } from './models/languageModel';
 
 export { splitCorpus, readBytes, type Corpus } from './data/corpus';
@@ -56,7 +57,14 @@ export type { Encoding, Truncation } from './tokenizers/encoding';
 export type { SentencePieceSettings } from './tokenizers/fromSentencePiece';
 export type { TrainOptions as TokenizerTrainOptions } from './tokenizers/trainSentencePiece';
 export { type DecodeOptions, type EncodeOptions, XLNetTokenizer } from './tokenizers/xlnetTokenizer';
-export { generate, type GenerateOptions, type GeneratedToken } from './inference/generate';
+export {
+  generate,
+  generateBatch,
+  type GenerateBatchOptions,
+  type GenerateOptions,
+  type GeneratedBatchToken,
+  type GeneratedToken,
+} from './inference/generate';
 export { evaluate, type EvaluateOptions, type Evaluation } from './train/evaluate';
 export { classificationTask, type ClassificationData, type ClassificationEvaluation } from './train/classificationTask';
 export { languageModelTask, type LanguageModelData } from './train/languageModelTask';

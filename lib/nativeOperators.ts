@@ -276,6 +276,8 @@ export interface NativeRelativeAttention extends Random {
   /** from floor(i / bandSegment) bandSegment + bandLower on. Every query must see a key. */
   bandLower: number;
   bandSegment: number;
+  /** int32 [batch]: memory rows before it are hidden from that batch row. */
+  memoryStarts?: OptionalBuffer;
   dropout: number;
   /** [batch, queryLength, heads, headDim] */
   out: NativeBuffer;
@@ -358,6 +360,8 @@ export interface NativePermutationAttention {
   maskBatch: number;
   /** uint8 [batch, current.length]: not 0 hides the key from all. */
   keyMask?: OptionalBuffer;
+  /** int32 [batch]: memory rows before it are hidden from that batch row. */
+  memoryStarts?: OptionalBuffer;
   /** [heads] */
   headScale?: OptionalBuffer;
   /** As in relative attention, of queries at the current rows. */

@@ -1,82 +1,143 @@
-import { readFileSync } from 'node:fs';
-import type { Command } from 'commander';
+import { existsSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import { resolveModel } from '../checkpoints/hub';
+import { readBytes } from '../data/corpus';
+import { XlformersError } from '../errors';
 import { generate } from '../inference/generate';
+import { AutoModel } from '../models/autoModel';
+import type { DecodingOptions } from '../models/decoding';
 import { TransformerXLLMHeadModel } from '../models/transformerXLHeads';
-import { ByteLevelTokenizer } from '../tokenizers/byteLevel';
+import { XLNetLMHeadModel } from '../models/xlnetHeads';
+import { TextStream } from '../tokenizers/textStream';
 import { deviceOption, integer, jsonOption, modelFolder, number, seedOption } from './common';
+import { loadTextTokenizer } from './textTokenizer';
 
 interface GenerateFlags {
   prompt: string;
   promptFile?: string;
+  paddingText: string;
   tokens: number;
   temperature: number;
   topK: number;
   topP: number;
+  stopId?: number;
   memoryLength?: number;
+  decoding?: DecodingOptions['decoding'];
   seed: number;
   device: string;
   json?: boolean;
 }
 
+const help = `
+XLNet continues a short prompt poorly: it learned from long texts. Put one before it with --padding-text, which is read but not shown,
+and end it with the token <eod>, the end of a document.
+
+Examples:
+  xlformers generate runs/book --prompt "Call me" --tokens 200 --seed 7
+  xlformers generate xlnet-base-cased --prompt "My dog is" --padding-text "$(cat story.txt) <eod>" --top-k 50
+  xlformers generate xlnet-base-cased --prompt "My dog is" --decoding hf --temperature 0      # the tokens of Hugging Face`;
+
 export function addGenerateCommand(program: Command): void {
   program
     .command('generate')
-    .description('continue a text; the memory is carried from token to token')
-    .argument('<model>', 'model folder or training directory')
+    .description('continue a text; what was read is kept, each step reads one token')
+    .argument('<model>', 'model folder, training directory or hub id of a Transformer-XL or XLNet language model')
     .option('--prompt <text>', 'what to continue', '\n')
     .option('--prompt-file <file>', 'a file to continue; goes before --prompt')
+    .option('--padding-text <text>', 'goes before the prompt and is not shown', '')
     .option('--tokens <n>', 'tokens to draw', integer(0), 300)
     .option('--temperature <t>', '0: always the most probable', number(0), 0.8)
     .option('--top-k <n>', 'draw from the n most probable; 0: all', integer(0), 0)
     .option('--top-p <p>', 'draw from the smallest set of that probability', number(1e-9, 1), 0.95)
-    .option('--memory-length <n>', "rows of memory; default: the model's", integer(0))
+    .option('--stop-id <id>', 'end at this token, which is not shown', integer(0))
+    .option('--memory-length <n>', "rows of memory; default: the model's. XLNet: 0 keeps everything", integer(0))
+    .addOption(
+      new Option(
+        '--decoding <way>',
+        "XLNet: 'exact', where memory changes nothing, or 'hf', as Hugging Face; default: 'exact'",
+      ).choices(['exact', 'hf']),
+    )
     .addOption(seedOption().default(1))
     .addOption(deviceOption())
     .addOption(jsonOption())
-    .addHelpText('after', '\nExample:\n  xlformers generate runs/book --prompt "Call me" --tokens 200 --seed 7')
+    .addHelpText('after', help)
     .action(run);
 }
 
-async function run(folder: string, flags: GenerateFlags): Promise<void> {
-  const model = await TransformerXLLMHeadModel.fromPretrained(modelFolder(folder), { device: flags.device });
+async function run(name: string, flags: GenerateFlags): Promise<void> {
   const controller = new AbortController();
+  const { signal } = controller;
   const stop = () => controller.abort();
   process.once('SIGINT', stop);
   try {
-    if (flags.memoryLength !== undefined) model.resetMemoryLength(flags.memoryLength);
-    const tokenizer = new ByteLevelTokenizer();
-    const before = flags.promptFile === undefined ? '' : readFileSync(flags.promptFile, 'utf8');
-    const prompt = before + (before !== '' && flags.prompt === '\n' ? '' : flags.prompt);
-    const decoder = tokenizer.stream();
-    const { temperature, topK, topP, seed } = flags;
-    const started = performance.now();
-    const ids: number[] = [];
-    let logProbability = 0;
-    if (!flags.json) process.stdout.write(prompt);
-    for await (const token of generate(model, tokenizer.encode(prompt), {
-      maxTokens: flags.tokens,
-      temperature,
-      topK,
-      topP,
-      seed,
-      signal: controller.signal,
-    })) {
-      ids.push(token.id);
-      logProbability += token.logProbability;
-      if (!flags.json) process.stdout.write(decoder.push(token.id));
+    const directory = existsSync(name) ? modelFolder(name) : await resolveModel(name, { signal });
+    const model = await loadModel(directory, flags.device);
+    try {
+      await continueText(model, directory, flags, signal);
+    } finally {
+      model.dispose();
     }
-    const seconds = (performance.now() - started) / 1000;
-    process.stdout.write(
-      flags.json
-        ? `${JSON.stringify({ prompt, text: tokenizer.decode(ids), ids, logProbability, tokensPerSecond: ids.length / seconds })}\n`
-        : `${decoder.end()}\n`,
-    );
   } catch (error) {
-    if (!controller.signal.aborted) throw error;
+    if (!signal.aborted) throw error;
     process.stdout.write('\n');
     process.exitCode = 130;
   } finally {
     process.off('SIGINT', stop);
-    model.dispose();
   }
+}
+
+type LanguageModel = TransformerXLLMHeadModel | XLNetLMHeadModel;
+
+async function loadModel(directory: string, device: string): Promise<LanguageModel> {
+  const model = await AutoModel.fromPretrained(directory, { device });
+  if (model instanceof TransformerXLLMHeadModel || model instanceof XLNetLMHeadModel) return model;
+  model.dispose();
+  throw new XlformersError(
+    'ERR_CHECKPOINT_MISMATCH',
+    `${directory}: holds a ${model.constructor.name}, expected a language model (TransfoXLLMHeadModel or XLNetLMHeadModel in config.json)`,
+  );
+}
+
+async function continueText(
+  model: LanguageModel,
+  directory: string,
+  flags: GenerateFlags,
+  signal: AbortSignal,
+): Promise<void> {
+  const tokenizer = await loadTextTokenizer(directory, model.config.vocabSize);
+  if (flags.memoryLength !== undefined) model.resetMemoryLength(flags.memoryLength);
+  const prompt = await promptOf(flags);
+  const promptIds = tokenizer.encode(prompt);
+  const read = Int32Array.from([...tokenizer.encode(flags.paddingText), ...promptIds]);
+  if (read.length === 0) {
+    throw new XlformersError('ERR_ARG_RANGE', '--prompt: gives no tokens, expected some text to continue');
+  }
+  const stream = new TextStream((ids) => tokenizer.decode(ids), promptIds);
+  const write = (text: string) => void (flags.json || process.stdout.write(text));
+  const { tokens: maxTokens, temperature, topK, topP, stopId, decoding, seed } = flags;
+  const started = performance.now();
+  const ids: number[] = [];
+  let text = '';
+  let logProbability = 0;
+  // A tokenizer that drops the space at the end puts it before the next word.
+  write(/\s$/.test(tokenizer.decode([...promptIds.slice(-8)])) ? prompt : prompt.trimEnd());
+  const options = { maxTokens, temperature, topK, topP, stopId, decoding, seed, signal };
+  for await (const token of generate(model, read, options)) {
+    ids.push(token.id);
+    logProbability += token.logProbability;
+    const added = stream.push(token.id);
+    text += added;
+    write(added);
+  }
+  const rest = stream.end();
+  text += rest;
+  write(`${rest}\n`);
+  if (!flags.json) return;
+  const tokensPerSecond = (1000 * ids.length) / (performance.now() - started);
+  process.stdout.write(`${JSON.stringify({ prompt, text, ids, logProbability, tokensPerSecond })}\n`);
+}
+
+async function promptOf({ prompt, promptFile }: GenerateFlags): Promise<string> {
+  if (promptFile === undefined) return prompt;
+  return Buffer.from(await readBytes(promptFile)).toString('utf8') + (prompt === '\n' ? '' : prompt);
 }

@@ -1,24 +1,27 @@
-import { noGrad } from '../autograd';
-import { XlformersError } from '../errors';
-import type { Memory } from '../nn/memory';
-import { type SampleOptions, checkSampleOptions, sample } from '../ops/sample';
+import { XlformersError, describe } from '../errors';
+import type { DecodingOptions, GenerativeModel } from '../models/decoding';
 import { requireInteger } from '../ops/checks';
-import { reshape, slice } from '../ops/shape';
+import { type SampleOptions, checkSampleOptions, sample } from '../ops/sample';
+import { concatenate, slice } from '../ops/shape';
 import { Generator } from '../random';
 import { scope } from '../scope';
-import { Tensor } from '../tensor';
-import type { LanguageModel } from '../models/languageModel';
+import type { Tensor } from '../tensor';
 
-export interface GenerateOptions extends Omit<SampleOptions, 'generator'> {
-  /** Tokens to draw. */
+/** Temperature 0 is greedy; see `SampleOptions` for it, topK and topP, and `DecodingOptions` for decoding and useMems. */
+export interface GenerateOptions extends Omit<SampleOptions, 'generator'>, DecodingOptions {
+  /** Tokens to draw, at most, for each prompt. */
   maxTokens: number;
   /** The same seed gives the same text. Default 1. */
   seed?: number;
-  /** Ends the text; the id itself is not yielded. */
+  /** Ends a text; the id itself is not yielded. */
   stopId?: number;
-  /** Tokens of the prompt fed at a time. Default 512. */
-  segmentLength?: number;
+  /** Ends all, before the next step. */
   signal?: AbortSignal;
+}
+
+export interface GenerateBatchOptions extends Omit<GenerateOptions, 'seed'> {
+  /** One for all prompts, or one for each: a prompt's text is the one that it gives alone with that seed. Default 1. */
+  seed?: number | readonly number[];
 }
 
 /** One drawn token. */
@@ -28,69 +31,128 @@ export interface GeneratedToken {
   logProbability: number;
 }
 
+export interface GeneratedBatchToken extends GeneratedToken {
+  /** The index of its prompt. */
+  row: number;
+}
+
 /**
- * Continues a prompt, token by token. The memory is carried: each step feeds one token, and everything before it is memory.
+ * Continues a prompt, token by token. States of what was read are kept: each step reads the newest token only.
+ * @param model a language model with Transformer-XL or XLNet inside; dropout is off while this runs
  * @param prompt ids, at least one
- * @throws XlformersError ERR_ARG_RANGE; the signal's reason when aborted
+ * @throws XlformersError ERR_ARG_RANGE, ERR_ARG_TYPE, ERR_TOKEN_ID, ERR_UNSUPPORTED; the signal's reason when aborted
  */
 export async function* generate(
-  model: LanguageModel,
+  model: GenerativeModel,
   prompt: ArrayLike<number>,
   options: GenerateOptions,
 ): AsyncGenerator<GeneratedToken> {
-  const { maxTokens, seed = 1, stopId, segmentLength = 512, signal, ...sampling } = options;
+  const ids = requirePrompt('prompt', prompt, model.config.vocabSize);
+  for await (const { id, logProbability } of generateBatch(model, [ids], options)) yield { id, logProbability };
+}
+
+/**
+ * Continues several prompts of any lengths at once. Each gives the tokens that it gives alone, with the same seed; log-probabilities
+ * agree within rounding. Tokens come step by step, in the order of the prompts; a text that has met `stopId` leaves the batch while the
+ * others go on.
+ * @param prompts ids, at least one in each
+ * @throws XlformersError as `generate`
+ */
+export async function* generateBatch(
+  model: GenerativeModel,
+  prompts: readonly ArrayLike<number>[],
+  options: GenerateBatchOptions,
+): AsyncGenerator<GeneratedBatchToken> {
+  const { maxTokens, seed = 1, stopId, signal, decoding, useMems, segmentLength, ...sampling } = options;
+  const { vocabSize } = model.config;
   requireInteger('maxTokens', maxTokens, 0);
-  requireInteger('segmentLength', segmentLength, 1);
   checkSampleOptions(sampling);
-  if (prompt.length === 0) {
-    throw new XlformersError('ERR_ARG_RANGE', 'prompt: got no ids, expected at least one');
+  if (stopId !== undefined) requireInteger('stopId', stopId, 0, vocabSize - 1);
+  if (!Array.isArray(prompts) || prompts.length === 0) {
+    throw new XlformersError(
+      'ERR_ARG_TYPE',
+      `prompts: got ${describe(prompts)}, expected an array of one prompt or more`,
+    );
   }
-  const generator = new Generator(seed);
+  const texts = (prompts as typeof prompts).map((prompt, row) => requirePrompt(`prompts[${row}]`, prompt, vocabSize));
+  // Each text draws from a generator of its own, which its neighbours do not move.
+  const generators = seedsOf(seed, texts.length).map((each) => new Generator(each));
+  const session = model.startDecoding({ decoding, useMems, segmentLength });
   const wasTraining = model.training;
   model.eval();
-  let mems: Memory | undefined;
-  const feed = (ids: Int32Array): { id: Tensor; logProbability: Tensor } => {
-    const result = noGrad(() =>
-      scope(() => {
-        const inputIds = Tensor.from(ids, [1, ids.length], { device: model.device });
-        const { predictionScores, mems: next } = model.forward({ inputIds, mems });
-        const last = slice(predictionScores as Tensor, 1, ids.length - 1, ids.length);
-        const { ids: id, logProbability } = sample(reshape(last, [1, last.shape[2] as number]), {
-          ...sampling,
-          generator,
-        });
-        return { id, logProbability, mems: next };
-      }),
-    );
-    mems?.dispose();
-    mems = result.mems ?? undefined;
-    return result;
-  };
   try {
-    const ids = Int32Array.from(prompt);
-    let start = 0;
-    for (; start + segmentLength < ids.length; start += segmentLength) {
+    signal?.throwIfAborted();
+    if (maxTokens === 0) return;
+    let scores = await session.start(texts, signal);
+    let rows = texts.map((_, row) => row);
+    for (let count = 1; ; count += 1) {
+      const drawn = await draw(
+        scores,
+        rows.map((row) => generators[row] as Generator),
+        sampling,
+      );
+      const going = rows.map((_, index) => index).filter((index) => (drawn[index] as GeneratedToken).id !== stopId);
+      for (const index of going) yield { row: rows[index] as number, ...(drawn[index] as GeneratedToken) };
       signal?.throwIfAborted();
-      const { id, logProbability } = feed(ids.subarray(start, start + segmentLength));
-      id.dispose();
-      logProbability.dispose();
-    }
-    let input = ids.subarray(start);
-    for (let count = 0; count < maxTokens; count += 1) {
-      signal?.throwIfAborted();
-      const drawn = feed(input);
-      const [[id], [logProbability]] = (await Promise.all([drawn.id.data(), drawn.logProbability.data()])) as [
-        ArrayLike<number> & Iterable<number>,
-        ArrayLike<number> & Iterable<number>,
-      ];
-      drawn.id.dispose();
-      drawn.logProbability.dispose();
-      if (id === stopId) return;
-      yield { id: id as number, logProbability: logProbability as number };
-      input = Int32Array.of(id as number);
+      if (going.length === 0 || count === maxTokens) return;
+      if (going.length < rows.length) {
+        session.keep(going);
+        rows = going.map((index) => rows[index] as number);
+      }
+      scores = session.step(going.map((index) => (drawn[index] as GeneratedToken).id));
     }
   } finally {
-    mems?.dispose();
+    session.dispose();
     if (wasTraining) model.train();
   }
+}
+
+/** Draws the next token of each text, and frees the scores. */
+async function draw(
+  scores: Tensor,
+  generators: readonly Generator[],
+  sampling: Omit<SampleOptions, 'generator'>,
+): Promise<GeneratedToken[]> {
+  const drawn = scope(() => {
+    const perText = generators.map((generator, index) =>
+      sample(slice(scores, 0, index, index + 1), { ...sampling, generator }),
+    );
+    return {
+      ids: concatenate(perText.map(({ ids }) => ids)),
+      logProbabilities: concatenate(perText.map(({ logProbability }) => logProbability)),
+    };
+  });
+  scores.dispose();
+  try {
+    const [ids, logProbabilities] = await Promise.all([drawn.ids.data(), drawn.logProbabilities.data()]);
+    return Array.from(ids, (id, index) => ({ id, logProbability: logProbabilities[index] as number }));
+  } finally {
+    drawn.ids.dispose();
+    drawn.logProbabilities.dispose();
+  }
+}
+
+function seedsOf(seed: number | readonly number[], count: number): readonly number[] {
+  if (typeof seed === 'number') return new Array<number>(count).fill(seed);
+  if (!Array.isArray(seed) || seed.length !== count) {
+    throw new XlformersError(
+      'ERR_ARG_RANGE',
+      `seed: got ${describe(seed)}, expected a number or ${count}, one for each prompt`,
+    );
+  }
+  return seed as readonly number[];
+}
+
+function requirePrompt(name: string, prompt: ArrayLike<number>, vocabSize: number): Int32Array {
+  const length: unknown = (prompt as ArrayLike<number> | null)?.length;
+  if (typeof prompt === 'string' || typeof length !== 'number' || length === 0) {
+    throw new XlformersError('ERR_ARG_RANGE', `${name}: got ${describe(prompt)}, expected token ids, at least one`);
+  }
+  return Int32Array.from(prompt, (id, index) => {
+    if (Number.isInteger(id) && id >= 0 && id < vocabSize) return id;
+    throw new XlformersError(
+      'ERR_TOKEN_ID',
+      `${name}[${index}]: got ${describe(id)}, expected an id in [0, ${vocabSize})`,
+    );
+  });
 }

@@ -3,7 +3,7 @@ import type { Memory } from '../nn/memory';
 import type { Generator } from '../random';
 import type { Parameter, Tensor } from '../tensor';
 
-/** What training, evaluation and generation need of a model with memory; every architecture's language model fits. */
+/** What training and evaluation need of a model with memory that predicts the next token. */
 export interface LanguageModel {
   readonly device: Device;
   readonly training: boolean;

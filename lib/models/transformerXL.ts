@@ -203,6 +203,7 @@ export class TransformerXLModel extends TransformerXLBase {
     const known = fixed && memory?.keyValues && memory.version === version ? memory.keyValues : null;
 
     const band = this.band(queryLength, keyLength);
+    const memoryStarts = memory?.startsTensor() ?? null;
     const codes = (count: number) =>
       drop(
         sinusoidPositions({
@@ -234,6 +235,7 @@ export class TransformerXLModel extends TransformerXLBase {
         memoryKeyValues: known?.[index] ?? null,
         positions,
         band,
+        memoryStarts,
         headScale: scales[index] ?? null,
         training,
         generator,
@@ -249,7 +251,9 @@ export class TransformerXLModel extends TransformerXLBase {
     hiddenStates[hiddenStates.length - 1] = lastHiddenState;
     return {
       lastHiddenState,
-      mems: returnsMemory ? new Memory(hidden, fixed ? keyValues : null, version) : null,
+      mems: returnsMemory
+        ? new Memory(hidden, fixed ? keyValues : null, version, memory?.startsAfter(queryLength, newLength))
+        : null,
       hiddenStates: inputs.outputHiddenStates ? hiddenStates.map((state) => state.alias()) : null,
       attentions: inputs.outputAttentions ? attentions : null,
     };

@@ -11,6 +11,7 @@ import { scope } from '../scope';
 import { type Parameter, Tensor } from '../tensor';
 import { type ClassLabels, classificationLoss, ignoredLabel } from './classificationLoss';
 import { compatibilityRules } from './compatibility';
+import type { DecodingOptions, DecodingSession, GenerativeModel } from './decoding';
 import { type IdInput, idTensor } from './inputs';
 import type { ModelOptions, PretrainedOptions } from './pretrainedModel';
 import {
@@ -21,6 +22,7 @@ import {
   weightInitializer,
 } from './transformerXL';
 import type { TransformerXLOptions } from './transformerXLConfig';
+import { transformerXLDecoding } from './transformerXLDecoding';
 
 export interface LanguageModelInputs extends TransformerXLInputs {
   /** [batch, length], Hugging Face's way: position i predicts labels[i + 1], labels[0] is unused. -100 is ignored. */
@@ -39,7 +41,7 @@ export interface LanguageModelOutput extends TransformerXLOutput {
 }
 
 /** The language model: adaptive softmax over the vocabulary. */
-export class TransformerXLLMHeadModel extends TransformerXLBase {
+export class TransformerXLLMHeadModel extends TransformerXLBase implements GenerativeModel {
   readonly transformer: TransformerXLModel;
   private readonly head: AdaptiveSoftmaxHead;
 
@@ -94,6 +96,11 @@ export class TransformerXLLMHeadModel extends TransformerXLBase {
         loss: meanNonzero(losses),
       };
     });
+  }
+
+  startDecoding(options?: DecodingOptions): DecodingSession {
+    const scoresOf = (states: Tensor) => this.head.logProbabilities(states);
+    return transformerXLDecoding(this.transformer, scoresOf, options);
   }
 
   protected override get body(): TransformerXLModel {

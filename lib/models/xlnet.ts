@@ -216,7 +216,7 @@ export class XLNetModel extends XLNetBase {
     const [batch, length] = embedded.shape as [number, number, number];
     const memory = this.memory(inputs.mems, batch);
     const memoryLength = memory?.length ?? 0;
-    const visibility = this.visibility(inputs, batch, length);
+    const visibility = this.visibility(inputs, batch, length, memory);
     const targets = this.targets(inputs, batch, length);
     const scales = headScales(inputs.headMask ?? null, config.nLayer, config.nHead, this.wordEmbedding);
     const drop = (x: Tensor) => dropout(x, { probability: training ? config.dropout : 0, generator });
@@ -265,7 +265,9 @@ export class XLNetModel extends XLNetBase {
     const aliases = (list: Tensor[]) => (inputs.outputHiddenStates ? list.map((state) => state.alias()) : null);
     return {
       lastHiddenState: drop((query ?? content) as Tensor),
-      mems: kept ? new Memory(hidden, fixed ? keyValues : null, version) : null,
+      mems: kept
+        ? new Memory(hidden, fixed ? keyValues : null, version, memory?.startsAfter(kept.current, kept.length))
+        : null,
       hiddenStates: aliases(states.content),
       queryHiddenStates: targets ? aliases(states.query) : null,
       attentions: inputs.outputAttentions ? attentions.content : null,
@@ -311,7 +313,7 @@ export class XLNetModel extends XLNetBase {
     return memory.length > 0 ? memory : null;
   }
 
-  private visibility(inputs: XLNetInputs, batch: number, length: number): Visibility {
+  private visibility(inputs: XLNetInputs, batch: number, length: number, memory: Memory | null): Visibility {
     const { attnType, sameLength, biData } = this.config;
     const { device } = this.owner;
     requireOneOf('attentionMask', inputs.attentionMask, 'inputMask', inputs.inputMask);
@@ -337,6 +339,7 @@ export class XLNetModel extends XLNetBase {
           )
         : null,
       segments: integers('tokenTypeIds'),
+      memoryStarts: memory?.startsTensor() ?? null,
       reversedFrom: biData ? batch / 2 : batch,
     };
   }

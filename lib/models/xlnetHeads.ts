@@ -12,10 +12,12 @@ import { softmaxCrossEntropy } from '../ops/softmaxCrossEntropy';
 import { scope } from '../scope';
 import { type NestedArray, type Parameter, Tensor } from '../tensor';
 import { type ClassLabels, classificationLoss, ignoredLabel } from './classificationLoss';
+import type { DecodingOptions, DecodingSession, GenerativeModel } from './decoding';
 import { type IdInput, idTensor } from './inputs';
 import type { ModelOptions, PretrainedOptions } from './pretrainedModel';
 import { XLNetBase, xlnetInitializer, type XLNetInputs, XLNetModel, type XLNetOutput } from './xlnet';
 import type { XLNetConfig, XLNetOptions } from './xlnetConfig';
+import { xlnetDecoding } from './xlnetDecoding';
 
 /** A model around the bare one. */
 export abstract class XLNetWithHead extends XLNetBase {
@@ -90,7 +92,7 @@ export interface XLNetLMOutput extends XLNetOutput {
 }
 
 /** The (permutation) language model: the embedding's transpose over the vocabulary. */
-export class XLNetLMHeadModel extends XLNetWithHead {
+export class XLNetLMHeadModel extends XLNetWithHead implements GenerativeModel {
   private readonly weight: Parameter;
   private readonly bias: Parameter;
   private readonly cache = new InferenceCache();
@@ -123,6 +125,10 @@ export class XLNetLMHeadModel extends XLNetWithHead {
       if (labels) requireShape('labels', labels, logits.shape.slice(0, 2));
       return { ...out, logits, loss: labels ? tokenLoss(logits, labels) : null };
     });
+  }
+
+  startDecoding(options?: DecodingOptions): DecodingSession {
+    return xlnetDecoding(this, options);
   }
 
   /** @internal */

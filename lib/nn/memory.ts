@@ -1,5 +1,5 @@
 import { XlformersError } from '../errors';
-import { concatenate, permute, slice } from '../ops/shape';
+import { concatenate, gatherRows, permute, slice } from '../ops/shape';
 import { requireFloat, requireSameShape, requireShape } from '../ops/checks';
 import type { TensorContainer } from '../scope';
 import { Tensor } from '../tensor';
@@ -14,11 +14,13 @@ export class Memory implements TensorContainer {
    * @param hidden by layer, [batch, length, dModel]
    * @param keyValues by layer, [batch, length, 2 heads headDim]; null when they were not kept
    * @param version of the weights that made keyValues
+   * @param starts by batch row, the first row that counts: a shorter memory is padded on the left; null: all count
    */
   constructor(
     readonly hidden: readonly Tensor[],
     readonly keyValues: readonly Tensor[] | null = null,
     readonly version = -1,
+    readonly starts: readonly number[] | null = null,
   ) {}
 
   /** From states by layer as Hugging Face has them, [length, batch, dModel]. */
@@ -44,6 +46,54 @@ export class Memory implements TensorContainer {
       { length: parts },
       (_, part) => new Memory(layers.map((layer) => slice(layer, 0, part * rows, (part + 1) * rows))),
     );
+  }
+
+  /** @internal Memories of any lengths as one batch: the shorter ones are padded on the left with rows that attention does not see. */
+  static join(memories: readonly Memory[]): Memory {
+    const [first] = memories;
+    if (first === undefined) throw new XlformersError('ERR_ARG_SHAPE', 'memories: got none, expected at least one');
+    const length = Math.max(...memories.map((memory) => memory.length));
+    const joined = (tensorsOf: (memory: Memory) => readonly Tensor[]) =>
+      tensorsOf(first).map((_, index) =>
+        concatenate(memories.map((memory) => padded(tensorsOf(memory)[index] as Tensor, length))),
+      );
+    const kept = memories.every(({ keyValues, version }) => keyValues !== null && version === first.version);
+    return new Memory(
+      joined(({ hidden }) => hidden),
+      kept ? joined(({ keyValues }) => keyValues as readonly Tensor[]) : null,
+      kept ? first.version : -1,
+      startsOrNull(memories.flatMap((memory) => memory.rowStarts().map((start) => start + length - memory.length))),
+    );
+  }
+
+  /** @internal Some of the batch rows, in that order. */
+  select(rows: readonly number[]): Memory {
+    const starts = this.rowStarts();
+    return this.map(
+      (tensor) => gatherRows(tensor, rows),
+      rows.map((row) => starts[row] as number),
+    );
+  }
+
+  /** @internal Without its last rows. */
+  dropLast(count: number): Memory {
+    const length = Math.max(0, this.length - count);
+    return this.map(
+      (tensor) => slice(tensor, 1, 0, length),
+      this.rowStarts().map((start) => Math.min(start, length)),
+    );
+  }
+
+  /** @internal The starts after `added` rows came and all but the last `length` went. */
+  startsAfter(added: number, length: number): readonly number[] | null {
+    const dropped = this.length + added - length;
+    return startsOrNull(this.rowStarts().map((start) => Math.max(0, start - dropped)));
+  }
+
+  /** @internal `starts` as an operand of attention, int32 [batch]; null where all rows count. */
+  startsTensor(): Tensor | null {
+    const { starts } = this;
+    return starts && Tensor.from(Int32Array.from(starts), [starts.length], { device: this.hidden[0]?.device });
   }
 
   /** Rows remembered. */
@@ -72,4 +122,29 @@ export class Memory implements TensorContainer {
   [Symbol.dispose](): void {
     this.dispose();
   }
+
+  private rowStarts(): readonly number[] {
+    return this.starts ?? new Array<number>(this.batch).fill(0);
+  }
+
+  private map(change: (tensor: Tensor) => Tensor, starts: readonly number[]): Memory {
+    return new Memory(
+      this.hidden.map(change),
+      this.keyValues && this.keyValues.map(change),
+      this.version,
+      startsOrNull(starts),
+    );
+  }
+}
+
+function startsOrNull(starts: readonly number[]): readonly number[] | null {
+  return starts.some((start) => start > 0) ? starts : null;
+}
+
+/** [batch, rows, columns] with zeros on the left, [batch, length, columns]. */
+function padded(tensor: Tensor, length: number): Tensor {
+  const [batch, rows, columns] = tensor.shape as [number, number, number];
+  if (rows === length) return tensor;
+  const zeros = Tensor.zeros([batch, length - rows, columns], { dtype: tensor.dtype, device: tensor.device });
+  return concatenate([zeros, tensor], 1);
 }

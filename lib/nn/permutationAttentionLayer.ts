@@ -40,6 +40,8 @@ export interface Visibility {
   keyMask: Tensor | null;
   /** int32 [batch, length] */
   segments: Tensor | null;
+  /** int32 [batch]: rows of memory before it are hidden; null: none. */
+  memoryStarts: Tensor | null;
   reversedFrom: number;
 }
 

@@ -39,6 +39,8 @@ export interface AttentionInputs {
   /** Position codes of `count` distances from 0 on [count, dModel], or a recipe for the cache to call. */
   positions: PositionCodes;
   band: AttentionBand;
+  /** int32 [batch]: rows of memory before it do not count; null: all count. */
+  memoryStarts: Tensor | null;
   /** [heads] */
   headScale: Tensor | null;
   training: boolean;
@@ -114,6 +116,7 @@ export class RelativeAttentionLayer {
       positionBias: this.positionBias,
       headScale: inputs.headScale,
       band: inputs.band,
+      memoryStarts: inputs.memoryStarts,
       dropout: training ? attentionDropout : 0,
       generator,
     });

@@ -47,6 +47,8 @@ export interface PermutationAttentionOptions {
   mask?: Tensor | null;
   /** uint8 [B, T]: not 0 hides the key at that row from all (padding). */
   keyMask?: Tensor | null;
+  /** int32 [B], in [0, M]: memory rows before it are hidden from that batch row, whose memory is shorter. Default: none. */
+  memoryStarts?: Tensor | null;
   /** Factor of each head's output [H]; no gradient flows to it. */
   headScale?: Tensor | null;
   /** Factor of the scores. Default d^-1/2. */
@@ -82,7 +84,16 @@ const differentiable = [
   'segmentBias',
   'segmentEmbedding',
 ] as const;
-const constant = ['queryPositions', 'segments', 'queryRanks', 'keyRanks', 'mask', 'keyMask', 'headScale'] as const;
+const constant = [
+  'queryPositions',
+  'segments',
+  'queryRanks',
+  'keyRanks',
+  'mask',
+  'keyMask',
+  'memoryStarts',
+  'headScale',
+] as const;
 type OperandName = (typeof differentiable)[number] | (typeof constant)[number];
 type Operands = Record<OperandName, Tensor | null>;
 
@@ -219,6 +230,7 @@ function checkOperands(operands: Operands): Geometry {
     segments: [batch, length],
     queryRanks: [batch, length],
     keyRanks: [batch, length],
+    memoryStarts: [batch],
   };
   for (const [name, shape] of Object.entries(integers)) {
     const tensor = operands[name as OperandName];
@@ -319,6 +331,7 @@ function block({ geometry, numbers, offsets }: Call, operands: Operands, results
     mask: optional('mask'),
     maskBatch: operands.mask?.shape[0] ?? 1,
     keyMask: optional('keyMask'),
+    memoryStarts: optional('memoryStarts'),
     headScale: optional('headScale'),
   };
 }

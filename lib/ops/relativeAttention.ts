@@ -5,7 +5,7 @@ import { native, type NativeBuffer, type NativeRelativeAttention } from '../nati
 import type { Generator } from '../random';
 import { needsTape, Tensor } from '../tensor';
 import { type AttentionBand, resolveBand, visibleDistances } from './attentionBand';
-import { requireFloat, requireInteger, requireProbability, requireSameKind, requireShape } from './checks';
+import { requireFloat, requireIds, requireInteger, requireProbability, requireSameKind, requireShape } from './checks';
 import { drawFor } from './dropout';
 
 /** What both forms of relative attention share. H heads of size d; T queries; M memory rows. */
@@ -24,6 +24,8 @@ export interface RelativeAttentionSettings {
   scale?: number;
   /** Which keys a query sees. Default: causal. */
   band?: AttentionBand;
+  /** int32 [B], in [0, M]: memory rows before it are hidden from that batch row, whose memory is shorter. Default: none. */
+  memoryStarts?: Tensor | null;
   /** Dropout probability on the attention probabilities. Default 0. */
   dropout?: number;
   /** Required when dropout > 0. */
@@ -162,10 +164,7 @@ interface Operands {
   memoryValue: Rows | null;
 }
 
-type Call = Omit<
-  NativeRelativeAttention,
-  'query' | 'memory' | 'current' | 'out' | 'logSumExp' | 'position' | 'contentBias' | 'positionBias' | 'headScale'
->;
+type Call = Omit<NativeRelativeAttention, 'query' | 'memory' | 'current' | 'out' | 'logSumExp' | keyof SharedOperands>;
 
 function run(
   geometry: Geometry,
@@ -173,7 +172,7 @@ function run(
   settings: RelativeAttentionSettings,
 ): PackedRelativeAttentionResult {
   const { batch, queryLength, memoryLength, heads, headDim } = geometry;
-  const { position, contentBias = null, positionBias = null, headScale = null } = settings;
+  const { position, contentBias = null, positionBias = null, headScale = null, memoryStarts = null } = settings;
   const { firstDistance = 0, scale = headDim ** -0.5, band = {}, dropout = 0, generator } = settings;
   const { query } = operands;
   requireInteger('head size', headDim, 1, 256);
@@ -190,6 +189,10 @@ function run(
   if (headScale) {
     requireSameKind('headScale', headScale, query.tensor);
     requireShape('headScale', headScale, [heads]);
+  }
+  if (memoryStarts) {
+    requireIds('memoryStarts', memoryStarts);
+    requireShape('memoryStarts', memoryStarts, [batch]);
   }
   requireProbability('dropout', dropout);
   const keyLength = memoryLength + queryLength;
@@ -223,13 +226,13 @@ function run(
   };
   const output = Tensor.empty([batch, queryLength, heads, headDim], dtype, device);
   const logSumExp = Tensor.empty([batch, heads, queryLength], dtype, device);
-  const biases = { position, contentBias, positionBias, headScale };
-  withForward(call, geometry, operands, biases, output, logSumExp, (forward) => native.relativeAttention(forward));
+  const shared = { position, contentBias, positionBias, headScale, memoryStarts };
+  withForward(call, geometry, operands, shared, output, logSumExp, (forward) => native.relativeAttention(forward));
 
   const tensors = distinctTensors(operands);
   const inputs = [...tensors, position, contentBias, positionBias];
   if (needsTape(inputs)) {
-    const optional = [contentBias, positionBias, headScale].filter((tensor) => tensor !== null);
+    const optional = [contentBias, positionBias, headScale, memoryStarts].filter((tensor) => tensor !== null);
     record({
       name: 'relativeAttention',
       inputs,
@@ -240,11 +243,12 @@ function run(
         const savedTensors = tensors.map(() => saved.shift() as Tensor);
         const savedPosition = saved.shift() as Tensor;
         const take = (present: Tensor | null) => (present ? (saved.shift() as Tensor) : null);
-        const savedBiases = {
+        const savedShared = {
           position: savedPosition,
           contentBias: take(contentBias),
           positionBias: take(positionBias),
           headScale: take(headScale),
+          memoryStarts: take(memoryStarts),
         };
         const [savedOutput, savedLogSumExp] = saved as [Tensor, Tensor];
         const savedOperands = mapTensors(operands, (tensor) => savedTensors[tensors.indexOf(tensor)] as Tensor);
@@ -253,7 +257,7 @@ function run(
           geometry,
           operands: savedOperands,
           tensors: savedTensors,
-          biases: savedBiases,
+          shared: savedShared,
           output: savedOutput,
           logSumExp: savedLogSumExp,
           gradient: gradient as Tensor,
@@ -266,7 +270,7 @@ function run(
     output,
     probabilities: () => {
       const probabilities = Tensor.empty([batch, heads, queryLength, keyLength], dtype, device);
-      withForward(call, geometry, operands, biases, output, logSumExp, (forward) =>
+      withForward(call, geometry, operands, shared, output, logSumExp, (forward) =>
         native.relativeAttentionProbabilities({ forward, probabilities: probabilities.buffer }),
       );
       return probabilities;
@@ -274,11 +278,13 @@ function run(
   };
 }
 
-interface Biases {
+/** Operands of their own tensors, the same for all queries. */
+interface SharedOperands {
   position: Tensor;
   contentBias: Tensor | null;
   positionBias: Tensor | null;
   headScale: Tensor | null;
+  memoryStarts: Tensor | null;
 }
 
 /** Builds the native block with views of the operands that live as long as `use` runs. */
@@ -286,7 +292,7 @@ function withForward(
   call: Call,
   { queryLength, memoryLength }: Geometry,
   operands: Operands,
-  { position, contentBias, positionBias, headScale }: Biases,
+  { position, contentBias, positionBias, headScale, memoryStarts }: SharedOperands,
   output: Tensor,
   logSumExp: Tensor,
   use: (forward: NativeRelativeAttention) => void,
@@ -313,6 +319,7 @@ function withForward(
       contentBias: contentBias?.buffer ?? null,
       positionBias: positionBias?.buffer ?? null,
       headScale: headScale?.buffer ?? null,
+      memoryStarts: memoryStarts?.buffer ?? null,
       out: output.buffer,
       logSumExp: logSumExp.buffer,
     }),
@@ -324,7 +331,7 @@ interface GradientCall {
   geometry: Geometry;
   operands: Operands;
   tensors: Tensor[];
-  biases: Biases;
+  shared: SharedOperands;
   output: Tensor;
   logSumExp: Tensor;
   gradient: Tensor;
@@ -333,14 +340,14 @@ interface GradientCall {
 
 /** Gradients of the distinct operand tensors, the positions and the biases, in the order of the record's inputs. */
 function attentionGradient(request: GradientCall): (Tensor | null)[] {
-  const { call, geometry, operands, tensors, biases, output, logSumExp, gradient } = request;
+  const { call, geometry, operands, tensors, shared, output, logSumExp, gradient } = request;
   const like = (tensor: Tensor) => Tensor.empty(tensor.shape, tensor.dtype, tensor.device);
   const tensorGradients = tensors.map(like);
   const gradientOperands = mapTensors(operands, (tensor) => tensorGradients[tensors.indexOf(tensor)] as Tensor);
-  const positionGradient = like(biases.position);
-  const contentBiasGradient = biases.contentBias && like(biases.contentBias);
-  const positionBiasGradient = biases.positionBias && like(biases.positionBias);
-  withForward(call, geometry, operands, biases, output, logSumExp, (forward) =>
+  const positionGradient = like(shared.position);
+  const contentBiasGradient = shared.contentBias && like(shared.contentBias);
+  const positionBiasGradient = shared.positionBias && like(shared.positionBias);
+  withForward(call, geometry, operands, shared, output, logSumExp, (forward) =>
     withViews(gradientOperands, (views) =>
       native.relativeAttentionGradient({
         forward,

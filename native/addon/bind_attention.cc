@@ -23,6 +23,7 @@ RelativeAttentionParams read_attention(const ArgReader& args, Stage stage) {
   params.current = read_rows(args.object("current"), params, stage);
   read_positions(args, &params);
   read_band(args, params.query_length, &params);
+  params.memory_starts = args.ids("memoryStarts", params.batch, Presence::optional);
   params.dropout = args.probability("dropout");
   params.seed = args.counter("seed");
   params.offset = args.counter("offset");

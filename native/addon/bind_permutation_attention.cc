@@ -57,6 +57,7 @@ void read_visibility(const ArgReader& args, PermutationAttentionParams* params) 
   params->mask = static_cast<const uint8_t*>(
       args.input("mask", DType::u8, args.product({params->mask_batch, length, length}), Presence::optional));
   params->key_mask = static_cast<const uint8_t*>(args.input("keyMask", DType::u8, rows, Presence::optional));
+  params->memory_starts = args.ids("memoryStarts", params->batch, Presence::optional);
 }
 
 PermutationAttentionParams read_attention(const ArgReader& args, Stage stage) {

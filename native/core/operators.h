@@ -288,6 +288,9 @@ struct RelativeAttentionParams {
   const void* position_bias;  // r_r_bias, v: [heads, head_dim] or null
   const void* head_scale;     // [heads] or null
   int64_t band_upper, band_lower, band_segment;
+  // [batch]: memory rows before it are hidden from that batch row (its memory is shorter than others'); null: none. Others than
+  // 0 ... memory.length + min(0, band_upper): StatusCode::out_of_range.
+  const int32_t* memory_starts;
   double dropout;
   uint64_t seed, offset;
   void* out;          // [batch, query_length, heads, head_dim], contiguous
@@ -354,6 +357,8 @@ struct PermutationAttentionParams {
   const uint8_t* mask;  // [mask_batch, current.length, current.length] or null
   int64_t mask_batch;   // 1 or batch
   const uint8_t* key_mask;  // [batch, current.length] or null: not 0 hides the key from all (padding)
+  // [batch] or null: memory rows before it are hidden from all. Others than 0 ... memory.length: StatusCode::out_of_range.
+  const int32_t* memory_starts;
   const void* head_scale;
   int64_t band_upper, band_lower, band_segment;
   double dropout;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/operators.h"
+#include "core/status.h"
 #include "cpu/gemm_pack.h"
 #include "cpu/vec.h"
 
@@ -132,6 +133,25 @@ static inline void add_scaled(int64_t count, T factor, const T* x, T* y) {
   for (int64_t i = 0; i < count; i += kLanes<T>) store(y + i, load(y + i) + load(x + i) * factor);
 }
 
+// Whether the first visible memory row of every batch row lies in [0, highest].
+static inline Status check_memory_starts(const int32_t* starts, int64_t batch, int64_t highest) {
+  for (int64_t b = 0; starts != nullptr && b < batch; ++b) {
+    if (starts[b] < 0 || starts[b] > highest) {
+      return make_status(StatusCode::out_of_range, "memory start %d of batch row %lld, expected 0 ... %lld", static_cast<int>(starts[b]),
+                         static_cast<long long>(b), static_cast<long long>(highest));
+    }
+  }
+  return ok_status();
+}
+
+static inline Status check_memory_starts(const RelativeAttentionParams& params) {
+  return check_memory_starts(params.memory_starts, params.batch, params.memory.length + smaller(0, params.band_upper));
+}
+
+static inline Status check_memory_starts(const PermutationAttentionParams& params) {
+  return check_memory_starts(params.memory_starts, params.batch, params.memory.length);
+}
+
 // One (batch, head) of an attention problem: where its rows lie and what a query sees.
 template <typename T>
 struct AttentionHead {
@@ -168,7 +188,8 @@ struct AttentionHead {
 
   // Query i sees keys [first_key(i), end_key(i)), both non-decreasing in i.
   int64_t first_key(int64_t i) const {
-    return larger(0, i / params.band_segment * params.band_segment + params.band_lower);
+    const int64_t start = params.memory_starts == nullptr ? 0 : params.memory_starts[batch];
+    return larger(start, i / params.band_segment * params.band_segment + params.band_lower);
   }
   int64_t end_key(int64_t i) const { return smaller(keys(), params.memory.length + i + params.band_upper + 1); }
 

@@ -209,8 +209,10 @@ template <typename T>
 Status attend(Context& context, const PermutationAttentionParams& params) {
   if (params.batch == 0 || params.current.length == 0 || params.content.length + params.query.length == 0) return ok_status();
   Problem<T> problem(params);
+  Status status = check_memory_starts(params);
+  if (!status.ok()) return status;
   problem.tables.make(context.workspace, params);
-  Status status = problem.content.make(context.workspace, params.content, params.batch, params.current.length);
+  status = problem.content.make(context.workspace, params.content, params.batch, params.current.length);
   if (status.ok()) status = problem.query.make(context.workspace, params.query, params.batch, params.current.length);
   if (!status.ok()) return status;
   const DropoutMask content_mask = dropout_mask(params.dropout, params.seed, params.content.offset);

@@ -374,8 +374,10 @@ template <typename T>
 Status differentiate(Context& context, const PermutationAttentionGradientParams& params) {
   const PermutationAttentionParams& forward = params.forward;
   Problem<T> problem(params);
+  Status status = check_memory_starts(forward);
+  if (!status.ok()) return status;
   problem.tables.make(context.workspace, forward);
-  Status status = problem.content.make(context.workspace, forward.content, forward.batch, forward.current.length);
+  status = problem.content.make(context.workspace, forward.content, forward.batch, forward.current.length);
   if (status.ok()) status = problem.query.make(context.workspace, forward.query, forward.batch, forward.current.length);
   if (!status.ok()) return status;
   const PermutationExtent<T>& extent = problem.extent;

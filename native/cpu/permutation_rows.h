@@ -15,7 +15,7 @@ constexpr T kHiddenScore = static_cast<T>(-1e30);
 template <typename T>
 constexpr T kBlindLogSumExp = static_cast<T>(-5e29);
 
-// Ranks and segments of all keys, memory first: memory is visible to every rank and has segment 0.
+// Ranks and segments of all keys, memory first: memory is visible to every rank, but for what precedes its start, and has segment 0.
 struct KeyTables {
   const int32_t* ranks = nullptr;  // [batch][keys]; null: no key has one. Padding has INT32_MAX, above every query's.
   const int32_t* segments = nullptr;
@@ -23,27 +23,33 @@ struct KeyTables {
 
   void make(Workspace& workspace, const PermutationAttentionParams& params) {
     keys = params.memory.length + params.current.length;
-    if (params.key_ranks != nullptr || params.key_mask != nullptr) {
+    if (params.key_ranks != nullptr || params.key_mask != nullptr || params.memory_starts != nullptr) {
       const auto rank = [&](int64_t row) {
         if (params.key_mask != nullptr && params.key_mask[row] != 0) return INT32_MAX;
         return params.key_ranks != nullptr ? params.key_ranks[row] : int32_t{0};
       };
-      ranks = extend(workspace, params, rank, INT32_MIN);
+      const auto memory_rank = [&](int64_t b, int64_t j) {
+        return params.memory_starts != nullptr && j < params.memory_starts[b] ? INT32_MAX : INT32_MIN;
+      };
+      ranks = extend(workspace, params, memory_rank, rank);
     }
     if (params.segment_embedding != nullptr) {
-      segments = extend(workspace, params, [&](int64_t row) { return params.segments[row]; }, 0);
+      segments = extend(
+          workspace, params, [](int64_t, int64_t) { return int32_t{0}; }, [&](int64_t row) { return params.segments[row]; });
     }
   }
 
  private:
-  template <typename Current>
-  static const int32_t* extend(Workspace& workspace, const PermutationAttentionParams& params, const Current& current, int32_t memory) {
+  // memory(b, j) for memory rows, current(b * length + c) for current ones.
+  template <typename Memory, typename Current>
+  static const int32_t* extend(Workspace& workspace, const PermutationAttentionParams& params, const Memory& memory,
+                               const Current& current) {
     const int64_t memory_length = params.memory.length;
     const int64_t length = params.current.length;
     int32_t* const table = workspace.allocate<int32_t>(params.batch * (memory_length + length));
     for (int64_t b = 0; b < params.batch; ++b) {
       int32_t* const row = table + b * (memory_length + length);
-      for (int64_t j = 0; j < memory_length; ++j) row[j] = memory;
+      for (int64_t j = 0; j < memory_length; ++j) row[j] = memory(b, j);
       for (int64_t c = 0; c < length; ++c) row[memory_length + c] = current(b * length + c);
     }
     return table;

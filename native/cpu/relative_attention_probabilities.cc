@@ -34,6 +34,8 @@ void fill_row(const AttentionHead<T>& head, const DropoutMask& mask, int64_t que
 template <typename T>
 Status fill_probabilities(Context& context, const RelativeAttentionProbabilitiesParams& params) {
   const RelativeAttentionParams& forward = params.forward;
+  const Status status = check_memory_starts(forward);
+  if (!status.ok()) return status;
   const DropoutMask mask = dropout_mask(forward.dropout, forward.seed, forward.offset);
   const int64_t keys = forward.memory.length + forward.current.length;
   context.pool.parallel_for(forward.batch * forward.heads * forward.query_length, [&](int64_t row, int) {

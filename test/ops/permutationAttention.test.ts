@@ -50,6 +50,7 @@ interface Problem {
   segments: Int32Array | null;
   ranks: { query: Int32Array; key: Int32Array } | null;
   mask: { batch: number; values: Uint8Array } | null;
+  memoryStarts: Int32Array | null;
   floats: Map<FloatName, { shape: readonly number[]; values: Float64Array }>;
 }
 
@@ -124,15 +125,21 @@ function randomProblem(random: TestRandom, size: Size): Problem {
           values: Uint8Array.from(random.integers(maskBatch * length * length, 0, 2), (value) => (value === 2 ? 1 : 0)),
         }
       : null,
+    memoryStarts: random.pick([true, false]) ? random.integers(batch, 0, memory) : null,
     floats,
   };
 }
 
 /** Whether masks and band hide current or memory key j from the query at row p of sequence b. */
-function hidden({ batch, length, memory, band, ranks, mask }: Problem, b: number, p: number, j: number): boolean {
+function hidden(
+  { batch, length, memory, band, ranks, mask, memoryStarts }: Problem,
+  b: number,
+  p: number,
+  j: number,
+): boolean {
   const { upper = 0, lower = null } = band;
   if (j > memory + p + upper || (lower !== null && j < p + lower)) return true;
-  if (j < memory) return false;
+  if (j < memory) return memoryStarts !== null && j < (memoryStarts[b] as number);
   const c = j - memory;
   if (ranks && (ranks.key[b * length + c] as number) >= (ranks.query[b * length + p] as number)) return true;
   if (!mask) return false;
@@ -231,19 +238,21 @@ function optionsOf(
     queryRanks: ranks && ids(ranks.query, [batch, length]),
     keyRanks: ranks && ids(ranks.key, [batch, length]),
     mask: mask && Tensor.from(mask.values, [mask.batch, length, length], onDevice),
+    memoryStarts: problem.memoryStarts && ids(problem.memoryStarts),
     band: problem.band,
     dropout: problem.dropout,
     generator: new Generator(9),
   };
 }
 
-const title = ({ floats, positions, segments, ranks, mask, ...numbers }: Problem) =>
+const title = ({ floats, positions, segments, ranks, mask, memoryStarts, ...numbers }: Problem) =>
   JSON.stringify({
     ...numbers,
     positions: !!positions,
     segments: !!segments,
     ranks: !!ranks,
     mask: !!mask,
+    memoryStarts: !!memoryStarts,
     n: floats.size,
   });
 
@@ -511,6 +520,23 @@ describe('permutationAttention', () => {
     );
   });
 
+  test('a memory start outside the memory is named', async () => {
+    const make = (rows: number) => tensor(new Float64Array(rows * 8), [1, rows, 1, 8]);
+    const { content } = permutationAttention({
+      content: make(2),
+      key: make(2),
+      value: make(2),
+      memoryKey: make(3),
+      memoryValue: make(3),
+      memoryStarts: ids([4]),
+      position: tensor(new Float64Array(12 * 8), [12, 1, 8]),
+      firstDistance: -6,
+    });
+    await expect(content!.data()).rejects.toThrow(
+      /permutation_attention: memory start 4 of batch row 0, expected 0 ... 3/,
+    );
+  });
+
   test('wrong operands are refused by name', () => {
     const make = (shape: readonly number[] = [1, 4, 2, 8]) => tensor(new Float64Array(product(shape)), shape);
     const good = { content: make(), key: make(), value: make(), position: make([8, 2, 8]), firstDistance: -4 };
@@ -527,6 +553,7 @@ describe('permutationAttention', () => {
       [{ ...good, mask: ids(new Array<number>(16).fill(0), [1, 4, 4]) }, /mask: got dtype int32/],
       [{ ...good, mask: Tensor.from(new Uint8Array(48), [3, 4, 4], onDevice) }, /mask: got a batch of 3/],
       [{ ...good, queryRanks: make([1, 4]), keyRanks: ranks }, /queryRanks: got dtype float64/],
+      [{ ...good, memoryStarts: ids([0, 0]) }, /memoryStarts: got shape/],
       [{ ...good, reversedFrom: 2 }, /reversedFrom: got 2/],
       [{ ...good, dropout: 1 }, /dropout/],
       [{ ...good, dropout: 0.5 }, /generator/],

@@ -2,7 +2,17 @@ import { Generator, packedRelativeAttention, relativeAttention, scope, type Atte
 import { resolveDevice } from '../../lib/device';
 import { philoxLane16 } from '../support/philox';
 import { TestRandom } from '../support/random';
-import { checkGradients, epsilon, expectClose, operand, oddSizes, product, tensor } from '../support/operators';
+import {
+  checkGradients,
+  epsilon,
+  expectClose,
+  ids,
+  leaf,
+  operand,
+  oddSizes,
+  product,
+  tensor,
+} from '../support/operators';
 
 interface Problem {
   batch: number;
@@ -11,12 +21,14 @@ interface Problem {
   heads: number;
   headDim: number;
   band: AttentionBand;
+  /** By batch row. */
+  memoryStarts: readonly number[] | null;
   dropout: number;
 }
 
 /** The formula of Dai et al. 2019, section 3.3, written out in double precision. */
 function reference(
-  { batch, queries, memory, heads, headDim, band, dropout }: Problem,
+  { batch, queries, memory, heads, headDim, band, memoryStarts, dropout }: Problem,
   q: ArrayLike<number>,
   k: ArrayLike<number>,
   v: ArrayLike<number>,
@@ -40,7 +52,7 @@ function reference(
         const scores = Array.from({ length: keys }, (_, j) => {
           const tooLate = j > memory + i + upper;
           const tooEarly = lower !== null && j < Math.floor(i / segment) * segment + lower;
-          if (tooLate || tooEarly) return -Infinity;
+          if (tooLate || tooEarly || j < (memoryStarts?.[b] ?? 0)) return -Infinity;
           const distance = memory + i - j - firstDistance;
           let score = 0;
           for (let d = 0; d < headDim; d += 1) {
@@ -93,13 +105,15 @@ function randomProblem(random: TestRandom): Problem {
     window: { lower: -random.integer(0, 3), segment: random.integer(1, Math.max(1, queries)) },
     open: { upper: Infinity },
   };
+  const batch = random.integer(1, 2);
   return {
-    batch: random.integer(1, 2),
+    batch,
     queries,
     memory,
     heads: random.integer(1, 3),
     headDim: random.pick([1, 2, 3, 8, 16, 31, 41, 64, 80]),
     band: bands[kind],
+    memoryStarts: random.pick([true, false]) ? [...random.integers(batch, 0, memory)] : null,
     dropout: random.pick([0, 0, 0.25]),
   };
 }
@@ -128,7 +142,7 @@ describe('relativeAttention', () => {
   test.each(problems.map((problem) => [JSON.stringify(problem), problem] as const))(
     'equals the formula: %s',
     async (_, problem) => {
-      const { batch, queries, memory, heads, headDim, band, dropout } = problem;
+      const { batch, queries, memory, heads, headDim, band, memoryStarts, dropout } = problem;
       const keys = memory + queries;
       const width = heads * headDim;
       const { q, k, v, r, u, w, firstDistance, positions } = makeOperands(random, problem);
@@ -148,6 +162,7 @@ describe('relativeAttention', () => {
             contentBias: tensor(u, [heads, headDim], dtype),
             positionBias: tensor(w, [heads, headDim], dtype),
             band,
+            memoryStarts: memoryStarts && ids(memoryStarts),
             dropout,
             generator: new Generator(9),
           }),
@@ -162,7 +177,7 @@ describe('relativeAttention', () => {
   test('packed operands give the same output and probabilities', async () => {
     for (let round = 0; round < 10; round += 1) {
       const problem = randomProblem(random);
-      const { batch, queries, memory, heads, headDim, band, dropout } = problem;
+      const { batch, queries, memory, heads, headDim, band, memoryStarts, dropout } = problem;
       const keys = memory + queries;
       const { q, k, v, r, u, w, firstDistance, positions } = makeOperands(random, problem);
       const expected = reference(problem, q, k, v, r, u, w, firstDistance, 9);
@@ -188,6 +203,7 @@ describe('relativeAttention', () => {
           contentBias: tensor(u, [heads, headDim]),
           positionBias: tensor(w, [heads, headDim]),
           band,
+          memoryStarts: memoryStarts && ids(memoryStarts),
           dropout,
           generator: new Generator(9),
         });
@@ -203,15 +219,18 @@ describe('relativeAttention', () => {
 
   test('gradients of every operand agree with finite differences', async () => {
     for (let round = 0; round < 12; round += 1) {
-      const problem = {
+      const memory = random.integer(0, 20);
+      const problem: Problem = {
         ...randomProblem(random),
         queries: random.integer(1, 20),
-        memory: random.integer(0, 20),
+        memory,
         band: {},
+        memoryStarts: round % 2 === 0 ? [random.integer(0, memory), memory] : null,
       };
+      if (problem.memoryStarts) problem.batch = 2;
       if (round % 3 === 1) problem.band = { lower: 1, segment: 2 };
       if (round % 3 === 2) problem.band = { upper: Infinity };
-      const { batch, queries, memory, heads, headDim, band, dropout } = problem;
+      const { batch, queries, heads, headDim, band, memoryStarts, dropout } = problem;
       const { firstDistance, positions } = makeOperands(random, problem);
       const shapes = [
         [batch, queries, 3, heads, headDim],
@@ -235,6 +254,7 @@ describe('relativeAttention', () => {
             positionBias: positionBias!,
             firstDistance,
             band,
+            memoryStarts: memoryStarts && ids(memoryStarts),
             dropout,
             generator: new Generator(3),
           }).output;
@@ -278,6 +298,52 @@ describe('relativeAttention', () => {
     expect((await out.data()).every(Number.isFinite)).toBe(true);
   });
 
+  test('memory before its start has no gradient, and may hold anything', async () => {
+    const [batch, queries, memory, heads, headDim] = [2, 3, 8, 2, 4];
+    const shape = [batch, queries, 3, heads, headDim];
+    const queryKeyValue = leaf(random.normals(product(shape)), shape);
+    const before = random.normals(batch * memory * 2 * heads * headDim);
+    const position = tensor(random.normals((memory + queries) * heads * headDim), [memory + queries, heads, headDim]);
+    const rowSize = 2 * heads * headDim;
+    const run = async (values: Float64Array) => {
+      const memoryKeyValue = leaf(values, [batch, memory, 2, heads, headDim]);
+      const { output } = packedRelativeAttention({
+        queryKeyValue,
+        memoryKeyValue,
+        position,
+        memoryStarts: ids([5, 0]),
+      });
+      output.backward(tensor(random.normals(output.size), output.shape));
+      return { output: await output.data(), gradient: await memoryKeyValue.grad!.data() };
+    };
+    const plain = await run(before);
+    const { output } = await run(before.map((value, index) => (index < 5 * rowSize ? 1e6 : value)));
+    expect(output).toEqual(plain.output);
+    const rowHasGradient = Array.from({ length: batch * memory }, (_, row) =>
+      Array.from(plain.gradient.slice(row * rowSize, (row + 1) * rowSize)).some((value) => value !== 0),
+    );
+    expect(rowHasGradient).toEqual(Array.from({ length: batch * memory }, (_, row) => row >= 5));
+  });
+
+  test.each([[[0, 9]], [[-1, 0]]])('memory starts %j are refused when the queue gets there', async (starts) => {
+    const make = (rows: number) => tensor(new Float64Array(2 * rows * 8), [2, rows, 2, 4]);
+    const position = tensor(new Float64Array(12 * 8), [12, 2, 4]);
+    for (const queries of [1, 6]) {
+      const out = relativeAttention({
+        query: make(queries),
+        key: make(queries),
+        value: make(queries),
+        memoryKey: make(6),
+        memoryValue: make(6),
+        position,
+        memoryStarts: ids(starts),
+      });
+      await expect(out.data()).rejects.toThrow(
+        /relative_attention: memory start (9|-1) of batch row [01], expected 0 ... 6/,
+      );
+    }
+  });
+
   test('wrong operands are refused by name', () => {
     const shape = [1, 4, 2, 8];
     const make = (size: readonly number[] = shape) => tensor(new Float64Array(product(size)), size);
@@ -290,6 +356,8 @@ describe('relativeAttention', () => {
     expect(() => relativeAttention({ ...good, dropout: 1 })).toThrow(/dropout/);
     expect(() => relativeAttention({ ...good, dropout: 0.5 })).toThrow(/generator/);
     expect(() => relativeAttention({ ...good, memoryKey: make() })).toThrow(/memoryKey, memoryValue/);
+    expect(() => relativeAttention({ ...good, memoryStarts: ids([0, 0]) })).toThrow(/memoryStarts: got shape/);
+    expect(() => relativeAttention({ ...good, memoryStarts: make([1]) })).toThrow(/memoryStarts: got dtype/);
     expect(() =>
       relativeAttention({
         query: make([1, 4, 1, 257]),
