@@ -1,7 +1,7 @@
 import { embedding, memoryUpdate, permute, reshape, sinusoidPositions, slice } from '../../lib';
 import { resolveDevice } from '../../lib/device';
 import { TestRandom } from '../support/random';
-import { checkGradients, expectClose, ids, oddSizes, operand, product, tensor } from '../support/operators';
+import { checkGradients, expectClose, ids, oddSizes, onDevice, operand, product, tensor } from '../support/operators';
 
 const random = new TestRandom(4);
 

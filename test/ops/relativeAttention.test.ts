@@ -8,8 +8,9 @@ import {
   expectClose,
   ids,
   leaf,
-  operand,
   oddSizes,
+  onDevice,
+  operand,
   product,
   tensor,
 } from '../support/operators';
