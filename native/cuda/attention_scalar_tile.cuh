@@ -93,6 +93,7 @@ __device__ void add_products(const Left& left, const Right& right, int columns, 
     stage_columns(right, Tile::kSide, first, columns, rights, Tile::kStride);
     __syncthreads();
     const int steps = min(kScalarStep, columns - first);
+#pragma unroll 4
     for (int k = 0; k < steps; ++k) {
       C a[Tile::kMicro], b[Tile::kMicro];
       load_vector(lefts + k * Tile::kStride + scalar_y() * Tile::kMicro, a);
@@ -120,6 +121,7 @@ __device__ void add_diagonal_products(const Left& left, const Window& window, in
     stage_columns(window, Tile::kWindow, first, columns, diagonals, Tile::kWindowStride);
     __syncthreads();
     const int steps = min(kScalarStep, columns - first);
+#pragma unroll 4
     for (int k = 0; k < steps; ++k) {
       C a[Tile::kMicro], low[Tile::kMicro], high[Tile::kMicro];
       load_vector(lefts + k * Tile::kStride + scalar_y() * Tile::kMicro, a);
@@ -170,6 +172,7 @@ __device__ void add_tile_product(const C* tile, const Rows& rows, int columns, C
     __syncthreads();
     stage_rows(rows, first, columns, staging, width);
     __syncthreads();
+#pragma unroll 4
     for (int k = 0; k < kScalarStep; ++k) {
       C left[Tile::kMicro];
       load_vector(tile + (first + k) * Tile::kStride + scalar_y() * Tile::kMicro, left);

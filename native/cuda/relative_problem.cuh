@@ -55,12 +55,12 @@ struct RelativeHead {
   __device__ int pair() const { return batch * problem.heads + head; }
   __device__ int column() const { return head * problem.head_dim; }
 
-  // Rows, null where there are none.
+  // Rows, null where there are none or nobody sees them: what those hold must not matter.
   __device__ const T* query(int i) const {
     return i >= 0 && i < problem.query_length ? problem.query.row(batch, i, column()) : nullptr;
   }
-  __device__ const T* key(int j) const { return j >= 0 && j < problem.band.keys ? problem.key.row(batch, j, column()) : nullptr; }
-  __device__ const T* value(int j) const { return j >= 0 && j < problem.band.keys ? problem.value.row(batch, j, column()) : nullptr; }
+  __device__ const T* key(int j) const { return j >= start && j < problem.band.keys ? problem.key.row(batch, j, column()) : nullptr; }
+  __device__ const T* value(int j) const { return j >= start && j < problem.band.keys ? problem.value.row(batch, j, column()) : nullptr; }
   __device__ const T* position(int row) const {
     return row >= 0 && row < problem.position_rows ? problem.position + row * problem.position_stride + column() : nullptr;
   }

@@ -4,6 +4,7 @@ import { philoxLane16 } from '../support/philox';
 import { TestRandom } from '../support/random';
 import {
   checkGradients,
+  emulated,
   epsilon,
   expectClose,
   ids,
@@ -270,7 +271,7 @@ describe('relativeAttention', () => {
     const heads = 2;
     const headDim = 16;
     const peaks: number[] = [];
-    for (const length of [512, 1024, 2048, 4096, 8192]) {
+    for (const length of emulated ? [32, 512] : [512, 1024, 2048, 4096, 8192]) {
       const shape = [1, length, heads, headDim];
       const [query, key, value] = [0, 1, 2].map(() => tensor(new Float64Array(product(shape)), shape, 'float32'));
       const position = tensor(new Float64Array(length * heads * headDim), [length, heads, headDim], 'float32');
