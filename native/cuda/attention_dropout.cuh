@@ -16,7 +16,7 @@ struct AttentionDropout {
     return {{seed, offset}, dropout_threshold(probability), probability < 1 ? 1 / (1 - probability) : 0};
   }
 
-  __device__ bool active() const { return threshold > 0; }
+  __host__ __device__ bool active() const { return threshold > 0; }
   // The numbers of the eight keys from `key` / 8 * 8 on; pair = batch * heads + head.
   __device__ PhiloxBlock numbers(int pair, int query, int key) const {
     return stream.block(static_cast<uint32_t>(key) >> 3, static_cast<uint32_t>(query), static_cast<uint32_t>(pair));

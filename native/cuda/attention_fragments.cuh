@@ -77,6 +77,18 @@ __device__ __forceinline__ void pack_left(const float (&low)[4], const float (&h
   a[3] = pack<T>(high[2], high[3]);
 }
 
+// The lower half of a register that holds two values.
+template <typename T>
+__device__ __forceinline__ float low_half(uint32_t word);
+template <>
+__device__ __forceinline__ float low_half<__nv_bfloat16>(uint32_t word) {
+  return __bfloat162float(__ushort_as_bfloat16(static_cast<unsigned short>(word & 0xFFFFu)));
+}
+template <>
+__device__ __forceinline__ float low_half<__half>(uint32_t word) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(word & 0xFFFFu)));
+}
+
 // Over the four lanes that share a row.
 __device__ __forceinline__ float quad_sum(float value) {
   value += __shfl_xor_sync(0xFFFFFFFFu, value, 1);

@@ -63,6 +63,7 @@ __device__ void stage_columns(const RowOperand<T, RowAt>& operand, int rows, int
   const int column = first + k;
   const bool inside = column < columns;
   const C shift = inside && operand.bias != nullptr ? widen(operand.bias[column]) : C{0};
+#pragma unroll 2  // more loads in flight would take registers that the sums need
   for (int i = static_cast<int>(threadIdx.x) / kScalarStep; i < rows; i += kScalarThreads / kScalarStep) {
     const T* const row = operand.row(i);
     staged[k * stride + i] = inside && row != nullptr ? operand.factor * (widen(row[column]) + shift) : C{0};

@@ -1,4 +1,6 @@
+#include "cuda/relative_gradient.h"
 #include "cuda/relative_gradient_sums.cuh"
+#include "cuda/relative_pack.cuh"
 #include "cuda/relative_scalar_key_gradient.cuh"
 #include "cuda/relative_scalar_position_gradient.cuh"
 #include "cuda/relative_scalar_query_gradient.cuh"
@@ -45,6 +47,25 @@ Status run_scalar(const Context& context, const RelativeGradientProblem<T>& prob
   });
 }
 
+template <typename T>
+Status run_tensor(const Context& context, const RelativeGradientProblem<T>& gradient) {
+  const RelativeProblem<T>& forward = gradient.forward;
+  TensorGradientProblem<T> problem;
+  problem.gradient = gradient;
+  Status status = make_tensor_problem(context, kName, forward, &problem.tensor);
+  const RelativeProblem<T>& rows = problem.tensor.rows;
+  const int64_t row = static_cast<int64_t>(forward.heads) * forward.head_dim;
+  problem.out_gradient = {gradient.out_gradient, row, forward.query_length * row};
+  if (status.ok() && (forward.head_dim % 8 != 0 || !is_aligned(problem.out_gradient))) {
+    const StridedRows<const T> given = problem.out_gradient;
+    status = pack_rows(context, kName, given, forward.batch, forward.query_length, forward, &problem.out_gradient);
+  }
+  if (!status.ok()) return status;
+  const int64_t keys = static_cast<int64_t>(forward.batch) * forward.heads * forward.band.keys;
+  status = make_terms(context, kName, KeyItems<T>{rows}, keys, forward.content_bias, forward.head_dim, &problem.key_terms);
+  return status.ok() ? launch_tensor_gradient(context, problem) : status;
+}
+
 // du from the sums over queries of dS, and dv from those along diagonals.
 template <typename T>
 Status sum_bias_gradients(const Context& context, const RelativeGradientProblem<T>& problem, T* content, T* position) {
@@ -85,7 +106,7 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
   problem.value_gradient = gradient_rows<T>(params.memory_value_gradient, params.current_value_gradient, params.forward);
   problem.position_gradient = static_cast<T*>(params.position_gradient);
   // Two blocks a multiprocessor keep it busy.
-  const int64_t position_blocks = std::max<int64_t>(1, forward.heads * tiles_of(forward.position_rows, ScalarTile<C>::kSide));
+  const int64_t position_blocks = std::max<int64_t>(1, forward.heads * tiles_of(forward.position_rows, 64));
   const int64_t wanted = (2 * context.device.multiprocessors + position_blocks - 1) / position_blocks;
   problem.splits = static_cast<int>(std::clamp<int64_t>(wanted, 1, std::max(forward.batch, 1)));
   problem.delta = context.workspace.allocate<C>(pairs * forward.query_length);
@@ -96,7 +117,13 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
   const int64_t rows = pairs * forward.query_length;
   const int64_t delta_blocks = std::min<int64_t>((rows + 7) / 8, int64_t{64} * context.device.multiprocessors);
   status = run(context, kName, delta_blocks, 0, relative_delta<T>, problem);
-  if (status.ok()) status = run_scalar(context, problem);
+  if (status.ok()) {
+    if constexpr (sizeof(T) == 2) {
+      status = run_tensor(context, problem);
+    } else {
+      status = run_scalar(context, problem);
+    }
+  }
   if (status.ok()) status = for_each(context, kName, forward.position_rows * width, SumPositionGradient<T>{problem});
   if (status.ok()) {
     status = sum_bias_gradients(context, problem, static_cast<T*>(params.content_bias_gradient), static_cast<T*>(params.position_bias_gradient));

@@ -9,7 +9,7 @@ namespace xlformers::cuda {
 // is a plain product, keys and values are windows along diagonals, and nothing is summed across blocks but the parts of the batch.
 // FLOPs: 8 * head_dim a score (the tiles' corners included, 10).
 template <typename T, int kColumns>
-__global__ void __launch_bounds__(kScalarThreads, scalar_blocks(kColumns))
+__global__ void __launch_bounds__(kScalarThreads, 1)
     relative_scalar_position_gradient(const RelativeGradientProblem<T> problem) {
   using C = Compute<T>;
   using Tile = ScalarTile<C>;

@@ -162,6 +162,70 @@ void check_forward(const Shape& s, int gap) {
   expect_close(problem.log_sum_exp.data(), expected.log_sum_exp, scores, describe(s) + " log_sum_exp");
 }
 
+// Gradients of operands that lie where `params` says, [batch, rows, parts * width + gap].
+template <typename T>
+std::vector<double> gathered(const DeviceArray<T>& from, int rows, int width, int stride, int part) {
+  std::vector<double> values;
+  for (int row = 0; row < rows; ++row) {
+    for (int c = 0; c < width; ++c) {
+      values.push_back(static_cast<double>(static_cast<float>(from[static_cast<size_t>(row) * stride + part * width + c])));
+    }
+  }
+  return values;
+}
+
+void expect_near(const std::vector<double>& got, const std::vector<double>& expected, double tolerance, const std::string& what) {
+  double size = 0;
+  for (const double value : expected) size = std::max(size, std::fabs(value));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (std::fabs(got[i] - expected[i]) <= tolerance * size + 1e-6) continue;
+    fail(simt::Site::here(), what + "[" + std::to_string(i) + "] is " + std::to_string(got[i]) + ", expected " +
+                                 std::to_string(expected[i]) + ", off by more than " + std::to_string(tolerance * size));
+  }
+}
+
+template <typename T>
+void check_gradient(const Shape& s, int gap) {
+  const Operands operands = make_operands(s, 23, rounded<T>);
+  const Results expected = reference(s, operands, kSeed, kOffset);
+  Problem<T> problem(s, operands, gap);
+  const auto narrowed_out = narrowed<T>(expected.out);
+  std::copy(narrowed_out.begin(), narrowed_out.end(), problem.out.data());
+  std::copy(expected.log_sum_exp.begin(), expected.log_sum_exp.end(), problem.log_sum_exp.data());
+  simt::mark_initialized(problem.out.data());
+  simt::mark_initialized(problem.log_sum_exp.data());
+  DeviceArray<T> out_gradient(narrowed<T>(operands.out_gradient));
+  DeviceArray<T> query(problem.query.size()), current(problem.current.size()), memory(problem.memory.size());
+  DeviceArray<T> position(problem.position.size()), content_bias(problem.content_bias.size()), position_bias(problem.position_bias.size());
+  xlformers::RelativeAttentionGradientParams params = {};
+  params.forward = problem.params();
+  params.out_gradient = out_gradient.data();
+  params.query_gradient = query.data();
+  params.current_key_gradient = current.data(), params.current_value_gradient = current.data() + s.width();
+  if (s.memory > 0) params.memory_key_gradient = memory.data(), params.memory_value_gradient = memory.data() + s.width();
+  params.position_gradient = position.data();
+  if (s.biases) params.content_bias_gradient = content_bias.data(), params.position_bias_gradient = position_bias.data();
+  run(xlformers::cuda::relative_attention_gradient, &params);
+
+  // Products of probabilities, dS and operands: P and dS are rounded once each, and D = dO . O has O rounded; the result once more. The
+  // rounding errors of a sum grow as the root of its length against terms that may cancel: sums of up to 200 random terms, 4 roundings.
+  const double tolerance = 8 * kRounding<T> + 8 * (s.head_dim + 8) * 0x1p-24;
+  const int key_stride = 2 * s.width() + gap, stride = s.width() + gap;
+  expect_near(gathered(query, s.batch * s.queries, s.width(), stride, 0), expected.query, tolerance, describe(s) + " query");
+  expect_near(gathered(current, s.batch * s.current_length(), s.width(), key_stride, 0), rows_of(expected.key, s, s.memory, s.keys()),
+              tolerance, describe(s) + " key");
+  expect_near(gathered(current, s.batch * s.current_length(), s.width(), key_stride, 1), rows_of(expected.value, s, s.memory, s.keys()),
+              tolerance, describe(s) + " value");
+  expect_near(gathered(memory, s.batch * s.memory, s.width(), key_stride, 0), rows_of(expected.key, s, 0, s.memory), tolerance,
+              describe(s) + " memory key");
+  expect_near(gathered(memory, s.batch * s.memory, s.width(), key_stride, 1), rows_of(expected.value, s, 0, s.memory), tolerance,
+              describe(s) + " memory value");
+  expect_near(gathered(position, s.positions(), s.width(), stride, 0), expected.position, tolerance, describe(s) + " position");
+  if (!s.biases) return;
+  expect_near(gathered(content_bias, 1, s.width(), s.width(), 0), expected.content_bias, tolerance, describe(s) + " content bias");
+  expect_near(gathered(position_bias, 1, s.width(), s.width(), 0), expected.position_bias, tolerance, describe(s) + " position bias");
+}
+
 // Head sizes of every instance and some between, lengths around tiles.
 const std::vector<Shape>& shapes() {
   static const std::vector<Shape> all = [] {
@@ -208,4 +272,18 @@ TEST(forward_under_all_schedules) {
   Shape shape = {1, 1, 48, 70, 40};
   shape.dropout = 0.25;
   under_all_schedules([&] { check_forward<__nv_bfloat16>(shape, 8); });
+}
+
+TEST(gradients_in_bf16_equal_the_formula) {
+  for (const Shape& shape : shapes()) check_gradient<__nv_bfloat16>(shape, 8);
+}
+
+TEST(gradients_in_fp16_equal_the_formula) {
+  for (const Shape& shape : shapes()) check_gradient<__half>(shape, 3);
+}
+
+TEST(gradients_under_all_schedules) {
+  Shape shape = {1, 1, 48, 70, 40};
+  shape.dropout = 0.25;
+  under_all_schedules([&] { check_gradient<__half>(shape, 8); });
 }
