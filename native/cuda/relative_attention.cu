@@ -1,3 +1,4 @@
+#include "cuda/relative_decode.cuh"
 #include "cuda/relative_forward.h"
 #include "cuda/relative_pack.cuh"
 #include "cuda/relative_scalar_forward.cuh"
@@ -10,6 +11,7 @@ Status attend(const Context& context, const RelativeAttentionParams& params) {
   RelativeProblem<T> problem;
   Status status = make_problem(context, Operator::relative_attention, params, &problem);
   if (!status.ok() || problem.batch == 0 || problem.heads == 0 || problem.query_length == 0) return status;
+  if (problem.query_length <= kDecodeQueries) return launch_decode(context, problem, keys_are_aligned(problem));
   if constexpr (sizeof(T) == 2) {
     TensorProblem<T> tensor;
     status = make_tensor_problem(context, "relative_attention", problem, &tensor);

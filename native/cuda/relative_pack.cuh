@@ -31,7 +31,17 @@ struct PackRows {
 
 template <typename T>
 bool is_aligned(const StridedRows<const T>& rows) {
-  return reinterpret_cast<uintptr_t>(rows.first) % 16 == 0 && rows.row_stride % 8 == 0 && rows.batch_stride % 8 == 0;
+  return reinterpret_cast<uintptr_t>(rows.first) % 16 == 0 && rows.row_stride * sizeof(T) % 16 == 0 &&
+         rows.batch_stride * sizeof(T) % 16 == 0;
+}
+
+// Keys, values and positions of all heads.
+template <typename T>
+bool keys_are_aligned(const RelativeProblem<T>& problem) {
+  const StridedRows<const T> positions = {problem.position, problem.position_stride, 0};
+  return problem.head_dim * sizeof(T) % 16 == 0 && is_aligned(positions) && is_aligned(problem.key.current) &&
+         is_aligned(problem.value.current) &&
+         (problem.band.memory == 0 || (is_aligned(problem.key.memory) && is_aligned(problem.value.memory)));
 }
 
 // Rows with the problem's head size made into packed ones, in workspace memory.
@@ -123,9 +133,7 @@ Status make_tensor_problem(const Context& context, const char* name, const Relat
   RelativeProblem<T>& rows = tensor->rows;
   Status status = ok_status();
   const StridedRows<const T> positions = {problem.position, problem.position_stride, 0};
-  const bool aligned = problem.head_dim % 8 == 0 && is_aligned(problem.query) && is_aligned(positions) &&
-                       (problem.band.memory == 0 || (is_aligned(problem.key.memory) && is_aligned(problem.value.memory))) &&
-                       is_aligned(problem.key.current) && is_aligned(problem.value.current);
+  const bool aligned = keys_are_aligned(problem) && is_aligned(problem.query);
   if (!aligned) {
     StridedRows<const T> packed_positions;
     status = pack_rows(context, name, problem.query, problem.batch, problem.query_length, problem, &rows.query);

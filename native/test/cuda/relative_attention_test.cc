@@ -250,6 +250,11 @@ const std::vector<Shape>& shapes() {
     shape = {1, 1, 64, 20, 3};  // keys behind the queries
     shape.upper = 1000, shape.current = 50;
     list.push_back(shape);
+    list.push_back({2, 2, 64, 1, 300});  // decoding
+    shape = {2, 1, 41, 5, 280};
+    shape.dropout = 0.25, shape.starts = {0, 270}, shape.head_scale = true;
+    list.push_back(shape);
+    list.push_back({1, 1, 136, 8, 70});
     shape = {1, 1, 200, 18, 30};
     shape.dropout = 0.5;
     list.push_back(shape);
