@@ -28,14 +28,19 @@ __device__ __forceinline__ void copy_rows(int rows, int columns, const T* valid,
   }
 }
 
-// Fragments B [16 k, 8] of k-steps 0 ... D / 16 - 1, from 8 rows in shared memory: column n of B is row n.
+// Fragments B [16, 8] of k-steps k and k + 1, from 8 rows in shared memory: column n of B is row n.
+template <int D, typename T>
+__device__ __forceinline__ void load_row_pair(const T* rows, int k, uint32_t (&b)[4]) {
+  ldmatrix<4>(b, rows + lane_index() % 8 * head_stride(D) + lane_index() / 8 * 8 + k * 16);
+}
+
+// The same of all k-steps 0 ... D / 16 - 1.
 template <int D, typename T>
 __device__ __forceinline__ void load_rows(const T* rows, uint32_t (&b)[D / 16][2]) {
-  const T* const mine = rows + lane_index() % 8 * head_stride(D) + lane_index() / 8 * 8;
 #pragma unroll
   for (int k = 0; k + 1 < D / 16; k += 2) {
     uint32_t four[4];
-    ldmatrix<4>(four, mine + k * 16);
+    load_row_pair<D>(rows, k, four);
     b[k][0] = four[0], b[k][1] = four[1], b[k + 1][0] = four[2], b[k + 1][1] = four[3];
   }
   if constexpr (D / 16 % 2 == 1) {
@@ -57,7 +62,22 @@ __device__ __forceinline__ void load_left(const T* rows, int k, uint32_t (&a)[4]
   ldmatrix<4>(a, rows + (matrix % 2 * 8 + lane_index() % 8) * head_stride(D) + k * 16 + matrix / 2 * 8);
 }
 
-// The same from global memory: row(i) for the lane's rows i = 0 ... 15, 4-byte aligned, null: zeros; zeros from `columns` on.
+// sums += A B over the whole head, A [16, D] and the rows that make B both in shared memory: for heads that registers cannot hold.
+template <int D, typename T>
+__device__ __forceinline__ void multiply_shared(const T* left, const T* rows, float (&sums)[4]) {
+  static_assert(D % 32 == 0, "k-steps come in pairs");
+#pragma unroll
+  for (int k = 0; k < D / 16; k += 2) {
+    uint32_t a[4], b[4];
+    load_row_pair<D>(rows, k, b);
+    load_left<D>(left, k, a);
+    mma_m16n8k16<T>(sums, a, b[0], b[1]);
+    load_left<D>(left, k + 1, a);
+    mma_m16n8k16<T>(sums, a, b[2], b[3]);
+  }
+}
+
+// Fragments A of rows in global memory: row(i) for the lane's rows i = 0 ... 15, 4-byte aligned, null: zeros; zeros from `columns` on.
 template <typename T, typename RowAt>
 __device__ __forceinline__ void load_left_global(const RowAt& row, int k, int columns, uint32_t (&a)[4]) {
 #pragma unroll

@@ -229,6 +229,17 @@ __device__ __forceinline__ C row_max(C value) {
   return value;
 }
 
+template <typename C>
+__device__ __forceinline__ C warp_sum(C value) {
+  value = row_sum(value);
+  return value + __shfl_xor_sync(0xFFFFFFFFu, value, 16);
+}
+template <typename C>
+__device__ __forceinline__ C warp_max(C value) {
+  value = row_max(value);
+  return max(value, __shfl_xor_sync(0xFFFFFFFFu, value, 16));
+}
+
 __device__ __forceinline__ float exponential(float x) { return expf(x); }
 __device__ __forceinline__ double exponential(double x) { return exp(x); }
 

@@ -118,8 +118,10 @@ __global__ void __launch_bounds__(kDecodeThreads) relative_decode(const Relative
     C* const row = scores + i * kLargestSplit;
     const int low = max(begin, head.first_key(i)), high = min(end, head.end_key(i));
     C top = static_cast<C>(-1e30);
-    for (int j = low + lane_index(); j < high; j += 32) top = max(top, row[j - key0]);
-    top = max(row_max(top), __shfl_xor_sync(0xFFFFFFFFu, row_max(top), 16));
+    for (int j = begin + lane_index(); j < end; j += 32) {
+      if (j >= low && j < high) top = max(top, row[j - key0]);
+    }
+    top = warp_max(top);
     C sum = 0;
     for (int j = begin + lane_index(); j < end; j += 32) {
       C p = j >= low && j < high ? exponential(row[j - key0] - top) : C{0};
@@ -127,8 +129,7 @@ __global__ void __launch_bounds__(kDecodeThreads) relative_decode(const Relative
       if (problem.dropout.active() && !problem.dropout.keeps(problem.dropout.numbers(pair, i, j), j)) p = 0;
       row[j - key0] = p;
     }
-    sum = row_sum(sum);
-    sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 16);
+    sum = warp_sum(sum);
     if (lane_index() == 0) {
       const int64_t at = static_cast<int64_t>(blockIdx.x) * queries + i;
       partial.maximum[at] = top;
@@ -157,7 +158,7 @@ __global__ void __launch_bounds__(kDecodeThreads) relative_decode(const Relative
     for (int i = 0; i < kQueries; ++i) {
 #pragma unroll
       for (int e = 0; e < kVector; ++e) {
-        C sum = sums[i][e];
+        C sum = sums[i][e];  // over the groups of the warp
 #pragma unroll
         for (int other = Lanes::kLanes; other < 32; other *= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, other);
         if (i < queries && lane_index() < Lanes::kLanes) results[(warp_index() * queries + i) * Lanes::kColumns + lane * kVector + e] = sum;

@@ -1,19 +1,13 @@
 // The small sums around the gradient kernels of relative attention. All run in a fixed order.
 #pragma once
 
+#include "cuda/attention_scalar_tile.cuh"
 #include "cuda/elementwise.cuh"
 #include "cuda/relative_gradient_problem.cuh"
 
 namespace xlformers::cuda {
 
 constexpr int kSumThreads = 256;
-
-template <typename C>
-__device__ __forceinline__ C warp_sum(C value) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, step);
-  return value;
-}
 
 // delta[b, h, i] = dO_i . O_i: a warp a row. `out` carries the head's scale already. Reads both once: 2 * sizeof(T) bytes an element.
 template <typename T>

@@ -9,7 +9,7 @@ namespace xlformers::cuda {
 
 template <int D, bool kPositions>
 struct ColumnGradientTile {
-  static constexpr int kWarps = D <= 96 ? 4 : 2;
+  static constexpr int kWarps = D <= 96 || (D <= 128 && !kPositions) ? 4 : 2;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kQueries = 16 * kWarps;  // by step
   static constexpr int kColumns = D <= 64 ? 64 : D <= 128 ? 32 : 16;  // owned
@@ -194,17 +194,13 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
         }
       }
       const auto multiply = [&](const uint32_t (&left)[kHeld][4], const T* shared_left, const T* right, float (&to)[4]) {
-        uint32_t b[kSteps][2];
-        load_rows<D>(right, b);
+        if constexpr (Tile::kInRegisters) {
+          uint32_t b[kSteps][2];
+          load_rows<D>(right, b);
 #pragma unroll
-        for (int k = 0; k < kSteps; ++k) {
-          if constexpr (Tile::kInRegisters) {
-            mma_m16n8k16<T>(to, left[k], b[k][0], b[k][1]);
-          } else {
-            uint32_t a[4];
-            load_left<D>(shared_left, k, a);
-            mma_m16n8k16<T>(to, a, b[k][0], b[k][1]);
-          }
+          for (int k = 0; k < kSteps; ++k) mma_m16n8k16<T>(to, left[k], b[k][0], b[k][1]);
+        } else {
+          multiply_shared<D>(shared_left, right, to);
         }
       };
 

@@ -120,16 +120,15 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
       load_left_global<T>([&](int i) { return out_gradient_row(problem, head, warp_query + i); }, k, rows.head_dim, gradient_fragments[k]);
     }
   }
-  const auto multiply = [&](const uint32_t (&left)[kHeld][4], const T* shared_left, const uint32_t (&b)[kSteps][2], float (&sums)[4]) {
+  // sums += queries or gradients of out [16] of the warp times the 8 rows at `right`.
+  const auto multiply = [&](const uint32_t (&left)[kHeld][4], const T* shared_left, const T* right, float (&to)[4]) {
+    if constexpr (Tile::kInRegisters) {
+      uint32_t b[kSteps][2];
+      load_rows<D>(right, b);
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-      if constexpr (Tile::kInRegisters) {
-        mma_m16n8k16<T>(sums, left[k], b[k][0], b[k][1]);
-      } else {
-        uint32_t a[4];
-        load_left<D>(shared_left + warp_index() * 16 * kStride, k, a);
-        mma_m16n8k16<T>(sums, a, b[k][0], b[k][1]);
-      }
+      for (int k = 0; k < kSteps; ++k) mma_m16n8k16<T>(to, left[k], b[k][0], b[k][1]);
+    } else {
+      multiply_shared<D>(shared_left + warp_index() * 16 * kStride, right, to);
     }
   };
 
@@ -153,12 +152,10 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
   };
   const auto position_tile = [&](int n) {
     const int row = ring_row(8 * n);
-    uint32_t b[kSteps][2];
-    load_rows<D>(shared.ring + row * kStride, b);
     float (&u)[4] = diagonals[n];
     u[0] = u[2] = shared.position_terms[row + fragment_column()];
     u[1] = u[3] = shared.position_terms[row + fragment_column() + 1];
-    multiply(query_fragments, shared.queries, b, u);
+    multiply(query_fragments, shared.queries, shared.ring + row * kStride, u);
   };
   // sums += dU [16, 16 columns from tile n on] R
   const auto add_diagonals = [&](int n) {
@@ -214,13 +211,10 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
         const float first = shared.key_terms[stage * kKeys + 8 * n + fragment_column()];
         const float second = shared.key_terms[stage * kKeys + 8 * n + fragment_column() + 1];
         scores[n][0] += first, scores[n][1] += second, scores[n][2] += first, scores[n][3] += second;
-        uint32_t b[kSteps][2];
-        load_rows<D>(keys + 8 * n * kStride, b);
-        multiply(query_fragments, shared.queries, b, scores[n]);
-        load_rows<D>(values + 8 * n * kStride, b);
+        multiply(query_fragments, shared.queries, keys + 8 * n * kStride, scores[n]);
         float (&products)[4] = score_gradients[n + 2];
         products[0] = products[1] = products[2] = products[3] = 0;
-        multiply(gradient_fragments, shared.out_gradients, b, products);
+        multiply(gradient_fragments, shared.out_gradients, values + 8 * n * kStride, products);
       }
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
