@@ -13,6 +13,7 @@ enum class DataErrorKind : int32_t {
   id = 1,        // id `value` at position `index`, expected one of [low, high)
   label = 2,     // label `value` at row `index`, expected kIgnoredLabel or one of [low, high)
   position = 3,  // position `value` of row `index`, expected one of [low, high)
+  memory_start = 4,  // of batch row `index`, expected one of [low, high)
 };
 
 struct DataError {

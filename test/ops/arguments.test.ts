@@ -30,9 +30,9 @@ import {
 import { resolveDevice } from '../../lib/device';
 import { badIntegers } from '../support/badNumbers';
 import { codeOf } from '../support/errors';
-import { cpu, ids, tensor } from '../support/operators';
+import { device as deviceName, ids, onDevice, tensor } from '../support/operators';
 
-const device = resolveDevice('cpu');
+const device = resolveDevice(deviceName);
 const square = tensor([1, 2, 3, 4], [2, 2]);
 const rows = tensor(new Float64Array(12), [1, 3, 1, 4]);
 const positions = tensor(new Float64Array(40), [10, 1, 4]);
@@ -140,7 +140,7 @@ const reals: [string, (value: number) => unknown][] = [
   ['layerNorm: epsilon', (epsilon) => layerNorm(square, bias, bias, { epsilon })],
   ['layerNorm: dropout', (value) => layerNorm(square, bias, bias, { epsilon: 1, dropout: value, generator })],
   ['embedding: scale', (value) => embedding(ids([1]), square, { scale: value })],
-  ['maskedFill: value', (value) => maskedFill(square, Tensor.from(new Uint8Array(4), [2, 2], cpu), value)],
+  ['maskedFill: value', (value) => maskedFill(square, Tensor.from(new Uint8Array(4), [2, 2], onDevice), value)],
   ['sample: temperature', (temperature) => sample(square, { temperature, generator })],
   ['sample: topP', (topP) => sample(square, { topP, generator })],
   ['relativeAttention: scale', (value) => relativeAttention({ ...attention, scale: value })],

@@ -12,6 +12,7 @@ import { philoxLane16 } from '../support/philox';
 import { TestRandom } from '../support/random';
 import {
   checkGradients,
+  emulated,
   epsilon,
   expectClose,
   ids,
@@ -314,7 +315,7 @@ describe('relativeAttention', () => {
     const device = resolveDevice(onDevice.device);
     const heads = 2;
     const headDim = 16;
-    const lengths = [512, 1024, 2048, 4096, 8192];
+    const lengths = emulated ? [32, 512] : [512, 1024, 2048, 4096, 8192];
     /** The most that was held while `body` ran, beyond what was there before. */
     const peakOf = async (body: () => Promise<unknown>): Promise<number> => {
       await device.synchronize();

@@ -12,6 +12,8 @@ export const emulated = process.env.XLFORMERS_CUDA_PLUGIN?.includes('build-emula
 
 export const onDevice = { device };
 
+export const cpu = { device: 'cpu' } as const;
+
 export function tensor(values: ArrayLike<number>, shape: readonly number[], dtype: FloatDType = 'float64'): Tensor {
   const array = dtype === 'float64' ? Float64Array.from(values) : Float32Array.from(values);
   return Tensor.from(array, shape, onDevice);

@@ -1,0 +1,31 @@
+#include "cuda/relative_decode.cuh"
+#include "cuda/relative_forward.h"
+#include "cuda/relative_pack.cuh"
+#include "cuda/relative_scalar_forward.cuh"
+
+namespace xlformers::cuda {
+namespace {
+
+template <typename T>
+Status attend(const Context& context, const RelativeAttentionParams& params) {
+  RelativeProblem<T> problem;
+  Status status = make_problem(context, Operator::relative_attention, params, &problem);
+  if (!status.ok() || problem.batch == 0 || problem.heads == 0 || problem.query_length == 0) return status;
+  if (problem.query_length <= kDecodeQueries) return launch_decode(context, problem, keys_are_aligned(problem));
+  if constexpr (sizeof(T) == 2) {
+    TensorProblem<T> tensor;
+    status = make_tensor_problem(context, "relative_attention", problem, &tensor);
+    return status.ok() ? launch_tensor_forward(context, tensor) : status;
+  } else {
+    return launch_scalar_forward(context, problem);
+  }
+}
+
+}  // namespace
+
+Status relative_attention(const Context& context, const void* block) {
+  const auto& params = *static_cast<const RelativeAttentionParams*>(block);
+  return with_float_type(params.dtype, [&](auto tag) { return attend<typename decltype(tag)::Type>(context, params); });
+}
+
+}  // namespace xlformers::cuda

@@ -1,0 +1,144 @@
+#include "cuda/relative_gradient.h"
+#include "cuda/relative_gradient_sums.cuh"
+#include "cuda/relative_pack.cuh"
+#include "cuda/relative_scalar_key_gradient.cuh"
+#include "cuda/relative_scalar_position_gradient.cuh"
+#include "cuda/relative_scalar_query_gradient.cuh"
+
+namespace xlformers::cuda {
+namespace {
+
+constexpr const char* kName = "relative_attention_gradient";
+
+template <typename T>
+JoinedRows<T> gradient_rows(void* memory, void* current, const RelativeAttentionParams& params) {
+  return {{static_cast<T*>(memory), params.memory.row_stride, params.memory.batch_stride},
+          {static_cast<T*>(current), params.current.row_stride, params.current.batch_stride},
+          static_cast<int>(params.memory.length)};
+}
+
+template <typename T>
+Status run(const Context& context, const char* name, int64_t blocks, size_t shared_bytes,
+           void (*kernel)(RelativeGradientProblem<T>), const RelativeGradientProblem<T>& problem) {
+  if (blocks == 0) return ok_status();
+  return launch({name, dim3(static_cast<unsigned>(blocks)), dim3(kScalarThreads), shared_bytes, context.stream}, kernel, problem);
+}
+
+// The three large kernels: dQ; dK and dV; dR by parts of the batch.
+template <typename T>
+Status run_scalar(const Context& context, const RelativeGradientProblem<T>& problem) {
+  using C = Compute<T>;
+  constexpr int kSide = ScalarTile<C>::kSide;
+  const RelativeProblem<T>& forward = problem.forward;
+  const int64_t pairs = static_cast<int64_t>(forward.batch) * forward.heads;
+  return with_scalar_columns(forward.head_dim, [&](auto tag) {
+    constexpr int kColumns = decltype(tag)::value;
+    Status status = run(context, kName, pairs * tiles_of(forward.query_length, kSide), scalar_shared_bytes<C>(kColumns, 1),
+                        relative_scalar_query_gradient<T, kColumns>, problem);
+    if (status.ok()) {
+      status = run(context, kName, pairs * tiles_of(forward.band.keys, kSide), scalar_shared_bytes<C>(kColumns, 2),
+                   relative_scalar_key_gradient<T, kColumns>, problem);
+    }
+    if (status.ok()) {
+      status = run(context, kName, static_cast<int64_t>(problem.splits) * forward.heads * tiles_of(forward.position_rows, kSide),
+                   scalar_shared_bytes<C>(kColumns, 1), relative_scalar_position_gradient<T, kColumns>, problem);
+    }
+    return status;
+  });
+}
+
+template <typename T>
+Status run_tensor(const Context& context, const RelativeGradientProblem<T>& gradient) {
+  const RelativeProblem<T>& forward = gradient.forward;
+  TensorGradientProblem<T> problem;
+  problem.gradient = gradient;
+  Status status = make_tensor_problem(context, kName, forward, &problem.tensor);
+  const RelativeProblem<T>& rows = problem.tensor.rows;
+  const int64_t row = static_cast<int64_t>(forward.heads) * forward.head_dim;
+  problem.out_gradient = {gradient.out_gradient, row, forward.query_length * row};
+  if (status.ok() && (forward.head_dim % 8 != 0 || !is_aligned(problem.out_gradient))) {
+    const StridedRows<const T> given = problem.out_gradient;
+    status = pack_rows(context, kName, given, forward.batch, forward.query_length, forward, &problem.out_gradient);
+  }
+  if (!status.ok()) return status;
+  const int64_t keys = static_cast<int64_t>(forward.batch) * forward.heads * forward.band.keys;
+  status = make_terms(context, kName, KeyItems<T>{rows}, keys, forward.content_bias, forward.head_dim, &problem.key_terms);
+  return status.ok() ? launch_tensor_gradient(context, problem) : status;
+}
+
+// du from the sums over queries of dS, and dv from those along diagonals.
+template <typename T>
+Status sum_bias_gradients(const Context& context, const RelativeGradientProblem<T>& problem, T* content, T* position) {
+  using C = Compute<T>;
+  const RelativeProblem<T>& forward = problem.forward;
+  const int64_t width = static_cast<int64_t>(forward.heads) * forward.head_dim;
+  Status status = ok_status();
+  if (content != nullptr) {
+    C* const parts = context.workspace.allocate<C>(forward.batch * width);
+    const int64_t pairs = static_cast<int64_t>(forward.batch) * forward.heads;
+    if (pairs > 0) {
+      status = launch({kName, dim3(static_cast<unsigned>(pairs)), dim3(kSumThreads), 0, context.stream}, weighted_row_sum<T, KeySums<T>>,
+                      KeySums<T>{problem}, forward.head_dim, forward.scale, parts);
+    }
+    if (status.ok()) status = for_each(context, kName, width, SumParts<T>{parts, forward.batch, width, content});
+  }
+  if (position != nullptr && status.ok() && forward.heads > 0) {
+    C* const sums = context.workspace.allocate<C>(width);
+    status = launch({kName, dim3(static_cast<unsigned>(forward.heads)), dim3(kSumThreads), 0, context.stream},
+                    weighted_row_sum<T, PositionSums<T>>, PositionSums<T>{problem}, forward.head_dim, forward.scale, sums);
+    if (status.ok()) status = for_each(context, kName, width, SumParts<T>{sums, 1, width, position});
+  }
+  return status;
+}
+
+template <typename T>
+Status differentiate(const Context& context, const RelativeAttentionGradientParams& params) {
+  using C = Compute<T>;
+  RelativeGradientProblem<T> problem;
+  RelativeProblem<T>& forward = problem.forward;
+  Status status = make_problem(context, Operator::relative_attention_gradient, params.forward, &forward);
+  if (!status.ok()) return status;
+  const int64_t pairs = static_cast<int64_t>(forward.batch) * forward.heads;
+  const int64_t width = static_cast<int64_t>(forward.heads) * forward.head_dim;
+  problem.out_gradient = static_cast<const T*>(params.out_gradient);
+  problem.query_gradient = {static_cast<T*>(params.query_gradient), params.forward.query_row_stride, params.forward.query_batch_stride};
+  problem.key_gradient = gradient_rows<T>(params.memory_key_gradient, params.current_key_gradient, params.forward);
+  problem.value_gradient = gradient_rows<T>(params.memory_value_gradient, params.current_value_gradient, params.forward);
+  problem.position_gradient = static_cast<T*>(params.position_gradient);
+  // Two blocks a multiprocessor keep it busy.
+  const int64_t position_blocks = std::max<int64_t>(1, forward.heads * tiles_of(forward.position_rows, 64));
+  const int64_t wanted = (2 * context.device.multiprocessors + position_blocks - 1) / position_blocks;
+  problem.splits = static_cast<int>(std::clamp<int64_t>(wanted, 1, std::max(forward.batch, 1)));
+  problem.delta = context.workspace.allocate<C>(pairs * forward.query_length);
+  problem.key_sums = context.workspace.allocate<C>(pairs * forward.band.keys);
+  problem.partial = context.workspace.allocate<C>(problem.splits * forward.position_rows * width);
+  problem.partial_sums = context.workspace.allocate<C>(int64_t{problem.splits} * forward.heads * forward.position_rows);
+
+  const int64_t rows = pairs * forward.query_length;
+  const int64_t delta_blocks = std::min<int64_t>((rows + 7) / 8, int64_t{64} * context.device.multiprocessors);
+  status = run(context, kName, delta_blocks, 0, relative_delta<T>, problem);
+  if (status.ok()) {
+    if constexpr (sizeof(T) == 2) {
+      status = run_tensor(context, problem);
+    } else {
+      status = run_scalar(context, problem);
+    }
+  }
+  if (status.ok()) status = for_each(context, kName, forward.position_rows * width, SumPositionGradient<T>{problem});
+  if (status.ok()) {
+    status = sum_bias_gradients(context, problem, static_cast<T*>(params.content_bias_gradient), static_cast<T*>(params.position_bias_gradient));
+  }
+  return status;
+}
+
+}  // namespace
+
+Status relative_attention_gradient(const Context& context, const void* block) {
+  const auto& params = *static_cast<const RelativeAttentionGradientParams*>(block);
+  return with_float_type(params.forward.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    return differentiate<T>(context, params);
+  });
+}
+
+}  // namespace xlformers::cuda

@@ -1,0 +1,236 @@
+// Relative attention of a few queries over many keys: decoding. The keys are split among blocks, whose results a second kernel merges.
+#pragma once
+
+#include "cuda/attention_fragments.cuh"
+#include "cuda/attention_scalar_tile.cuh"
+#include "cuda/relative_problem.cuh"
+
+namespace xlformers::cuda {
+
+constexpr int kDecodeQueries = 8;  // at most
+constexpr int kDecodeThreads = 128;
+constexpr int kDecodeWarps = kDecodeThreads / 32;
+constexpr int kLargestSplit = 256;
+
+// What a block leaves: sums over its keys with its own maximum.
+template <typename C>
+struct DecodePartial {
+  int splits, keys;  // keys of a split: a multiple of 8
+  C* maximum;        // [batch * heads, splits, query_length]
+  C* sum;
+  C* out;  // [batch * heads, splits, query_length, head_dim]
+};
+
+// kVector elements of a row by one load: 16 bytes when rows are aligned, else one element.
+__device__ __forceinline__ void load_piece(const float* from, float (&to)[4]) { load_vector(from, to); }
+__device__ __forceinline__ void load_piece(const double* from, double (&to)[2]) { load_vector(from, to); }
+template <typename T>
+__device__ __forceinline__ void load_piece(const T* from, float (&to)[8]) {
+  const uint4 piece = *reinterpret_cast<const uint4*>(from);
+  const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+  for (int w = 0; w < 4; ++w) to[2 * w] = low_half<T>(words[w]), to[2 * w + 1] = low_half<T>(words[w] >> 16);
+}
+template <typename T>
+__device__ __forceinline__ void load_piece(const T* from, Compute<T> (&to)[1]) {
+  to[0] = widen(*from);
+}
+
+template <typename T, int kVector>
+struct DecodeLanes {
+  // 64 columns by a group of lanes; by single elements, 32.
+  static constexpr int kLanes = kVector == 1 ? 32 : 64 / kVector;
+  static constexpr int kColumns = kLanes * kVector;
+  static constexpr int kGroups = kDecodeThreads / kLanes;  // rows at a time
+
+  __host__ __device__ static constexpr int padded(int head_dim) { return (head_dim + kColumns - 1) / kColumns * kColumns; }
+  // Of Compute<T>: the queries with both biases, the scores, and a result by warp.
+  static size_t shared_elements(int queries, int head_dim) {
+    return static_cast<size_t>(queries) * (2 * padded(head_dim) + kLargestSplit + kDecodeWarps * kColumns);
+  }
+};
+
+// A block: one split of the keys of one batch row and head, for all queries; kQueries >= query_length. Reads each key and value once and
+// writes head_dim sums a query: bound by memory. Prediction, H100: M1600 H16 d64 bf16: batch 1, 10 MB a layer, 4 us and the launches;
+// batch 32, 213 MB, 71 us. Positions are the same for the whole batch and come from L2.
+template <typename T, int kVector, int kQueries>
+__global__ void __launch_bounds__(kDecodeThreads) relative_decode(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
+  using C = Compute<T>;
+  using Lanes = DecodeLanes<T, kVector>;
+  XL_DYNAMIC_SHARED(shared_bytes);
+  const int padded = Lanes::padded(problem.head_dim);
+  const int queries = problem.query_length;
+  C* const content = reinterpret_cast<C*>(shared_bytes);  // scale (q + u) [query][padded]
+  C* const position = content + queries * padded;         // scale (q + v)
+  C* const scores = position + queries * padded;          // [query][kLargestSplit]
+  C* const results = scores + queries * kLargestSplit;    // [warp][query][kColumns]
+
+  const int pair = static_cast<int>(blockIdx.x) / partial.splits;
+  const int split = static_cast<int>(blockIdx.x) % partial.splits;
+  const RelativeHead<T> head(problem, pair / problem.heads, pair % problem.heads);
+  const int key0 = split * partial.keys;
+  const int begin = max(key0, head.first_key(0));
+  const int end = min(key0 + partial.keys, head.end_key(queries - 1));
+  const int lane = static_cast<int>(threadIdx.x) % Lanes::kLanes;
+  const int group = static_cast<int>(threadIdx.x) / Lanes::kLanes;
+
+  for (int x = static_cast<int>(threadIdx.x); x < queries * padded; x += kDecodeThreads) {
+    const int i = x / padded, column = x % padded;
+    const bool present = column < problem.head_dim;
+    const C q = present ? widen(head.query(i)[column]) : C{0};
+    const C u = present && problem.content_bias != nullptr ? widen(head.content_bias()[column]) : C{0};
+    const C v = present && problem.position_bias != nullptr ? widen(head.position_bias()[column]) : C{0};
+    content[x] = problem.scale * (q + u);
+    position[x] = problem.scale * (q + v);
+  }
+  __syncthreads();
+
+  // Scores: a group of lanes a key. All lanes of a warp go round equally often, for the shuffles.
+  for (int first = begin; first < end; first += Lanes::kGroups) {
+    const int j = first + group;
+    C sums[kQueries] = {};
+    for (int column = lane * kVector; column < padded; column += Lanes::kColumns) {
+      if (j >= end || column >= problem.head_dim) continue;
+      C key[kVector];
+      load_piece(head.key(j) + column, key);
+#pragma unroll
+      for (int i = 0; i < kQueries; ++i) {
+        if (i >= queries || j < head.first_key(i) || j >= head.end_key(i)) continue;
+        C positions[kVector];
+        load_piece(head.position(head.position_row(i, j)) + column, positions);
+#pragma unroll
+        for (int e = 0; e < kVector; ++e) {
+          sums[i] += content[i * padded + column + e] * key[e] + position[i * padded + column + e] * positions[e];
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kQueries; ++i) {
+#pragma unroll
+      for (int other = Lanes::kLanes / 2; other > 0; other /= 2) sums[i] += __shfl_xor_sync(0xFFFFFFFFu, sums[i], other);
+      if (lane == 0 && j < end && i < queries) scores[i * kLargestSplit + j - key0] = sums[i];
+    }
+  }
+  __syncthreads();
+
+  // Softmax: a warp a query.
+  for (int i = warp_index(); i < queries; i += kDecodeWarps) {
+    C* const row = scores + i * kLargestSplit;
+    const int low = max(begin, head.first_key(i)), high = min(end, head.end_key(i));
+    C top = static_cast<C>(-1e30);
+    for (int j = begin + lane_index(); j < end; j += 32) {
+      if (j >= low && j < high) top = max(top, row[j - key0]);
+    }
+    top = warp_max(top);
+    C sum = 0;
+    for (int j = begin + lane_index(); j < end; j += 32) {
+      C p = j >= low && j < high ? exponential(row[j - key0] - top) : C{0};
+      sum += p;
+      if (problem.dropout.active() && !problem.dropout.keeps(problem.dropout.numbers(pair, i, j), j)) p = 0;
+      row[j - key0] = p;
+    }
+    sum = warp_sum(sum);
+    if (lane_index() == 0) {
+      const int64_t at = static_cast<int64_t>(blockIdx.x) * queries + i;
+      partial.maximum[at] = top;
+      partial.sum[at] = sum;
+    }
+  }
+  __syncthreads();
+
+  // Values: a group of lanes a row again, 64 columns at a time.
+  for (int column0 = 0; column0 < problem.head_dim; column0 += Lanes::kColumns) {
+    const int column = column0 + lane * kVector;
+    C sums[kQueries][kVector] = {};
+    if (column < problem.head_dim) {
+      for (int j = begin + group; j < end; j += Lanes::kGroups) {
+        C value[kVector];
+        load_piece(head.value(j) + column, value);
+#pragma unroll
+        for (int i = 0; i < kQueries; ++i) {
+          const C p = i < queries ? scores[i * kLargestSplit + j - key0] : C{0};
+#pragma unroll
+          for (int e = 0; e < kVector; ++e) sums[i][e] += p * value[e];
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kQueries; ++i) {
+#pragma unroll
+      for (int e = 0; e < kVector; ++e) {
+        C sum = sums[i][e];  // over the groups of the warp
+#pragma unroll
+        for (int other = Lanes::kLanes; other < 32; other *= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, other);
+        if (i < queries && lane_index() < Lanes::kLanes) results[(warp_index() * queries + i) * Lanes::kColumns + lane * kVector + e] = sum;
+      }
+    }
+    __syncthreads();
+    for (int x = static_cast<int>(threadIdx.x); x < queries * Lanes::kColumns; x += kDecodeThreads) {
+      const int to = column0 + x % Lanes::kColumns;
+      if (to >= problem.head_dim) continue;
+      C sum = 0;
+#pragma unroll
+      for (int warp = 0; warp < kDecodeWarps; ++warp) sum += results[warp * queries * Lanes::kColumns + x];
+      partial.out[(static_cast<int64_t>(blockIdx.x) * queries + x / Lanes::kColumns) * problem.head_dim + to] = sum;
+    }
+    __syncthreads();
+  }
+}
+
+// A warp a query of one batch row and head: out = sum of parts / sum of sums, each scaled to the largest maximum.
+template <typename T>
+__global__ void __launch_bounds__(kDecodeThreads) relative_decode_merge(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
+  using C = Compute<T>;
+  const int queries = problem.query_length;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kDecodeWarps + warp_index();  // [batch * heads, query]
+  if (row >= static_cast<int64_t>(problem.batch) * problem.heads * queries) return;
+  const int pair = static_cast<int>(row / queries), i = static_cast<int>(row % queries);
+  const RelativeHead<T> head(problem, pair / problem.heads, pair % problem.heads);
+  const auto at = [&](int split) { return (static_cast<int64_t>(pair) * partial.splits + split) * queries + i; };
+  C top = static_cast<C>(-1e30), total = 0;
+  for (int split = 0; split < partial.splits; ++split) top = max(top, partial.maximum[at(split)]);
+  for (int split = 0; split < partial.splits; ++split) total += partial.sum[at(split)] * exponential(partial.maximum[at(split)] - top);
+  const C factor = head.head_scale() * static_cast<C>(problem.dropout.scale) / total;
+  for (int column = lane_index(); column < problem.head_dim; column += 32) {
+    C sum = 0;
+    for (int split = 0; split < partial.splits; ++split) {
+      sum += partial.out[at(split) * problem.head_dim + column] * exponential(partial.maximum[at(split)] - top);
+    }
+    problem.out[head.out_offset(i) + column] = narrow<T>(sum * factor);
+  }
+  if (lane_index() == 0) problem.log_sum_exp[head.statistic_offset(i)] = top + log(total);
+}
+
+template <typename T, int kVector>
+Status launch_decode_split(const Context& context, const RelativeProblem<T>& problem, const DecodePartial<Compute<T>>& partial) {
+  const int64_t blocks = static_cast<int64_t>(problem.batch) * problem.heads * partial.splits;
+  const LaunchShape shape = {"relative_attention", dim3(static_cast<unsigned>(blocks)), dim3(kDecodeThreads),
+                             sizeof(Compute<T>) * DecodeLanes<T, kVector>::shared_elements(problem.query_length, problem.head_dim),
+                             context.stream};
+  return problem.query_length == 1 ? launch(shape, relative_decode<T, kVector, 1>, problem, partial)
+                                   : launch(shape, relative_decode<T, kVector, kDecodeQueries>, problem, partial);
+}
+
+// `aligned`: rows of keys, values and positions are 16-byte aligned, and the head is whole pieces of 16 bytes.
+template <typename T>
+Status launch_decode(const Context& context, const RelativeProblem<T>& problem, bool aligned) {
+  using C = Compute<T>;
+  const int64_t pairs = static_cast<int64_t>(problem.batch) * problem.heads;
+  DecodePartial<C> partial;
+  partial.keys = kLargestSplit;
+  const auto splits = [&] { return (problem.band.keys + partial.keys - 1) / partial.keys; };
+  // A few blocks for every multiprocessor, if the keys suffice.
+  while (partial.keys > 64 && pairs * splits() < 4 * context.device.multiprocessors) partial.keys /= 2;
+  partial.splits = splits();
+  partial.maximum = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length);
+  partial.sum = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length);
+  partial.out = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length * problem.head_dim);
+  const Status status = aligned ? launch_decode_split<T, 16 / sizeof(T)>(context, problem, partial)
+                                : launch_decode_split<T, 1>(context, problem, partial);
+  if (!status.ok()) return status;
+  const int64_t blocks = (pairs * problem.query_length + kDecodeWarps - 1) / kDecodeWarps;
+  return launch({"relative_attention", dim3(static_cast<unsigned>(blocks)), dim3(kDecodeThreads), 0, context.stream}, relative_decode_merge<T>,
+                problem, partial);
+}
+
+}  // namespace xlformers::cuda

@@ -1,0 +1,7 @@
+#include "cuda/relative_tensor_gradient_launch.cuh"
+
+namespace xlformers::cuda {
+
+template Status launch_tensor_gradient(const Context&, const TensorGradientProblem<__half>&);
+
+}  // namespace xlformers::cuda

@@ -1,0 +1,294 @@
+// Relative attention in bf16 and fp16, which the operator harness does not have, against double precision: odd shapes, bands, memory,
+// strides and schedules.
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <type_traits>
+
+#include "cuda/device.cuh"
+#include "cuda/kernel.h"
+#include "cuda/relative_reference.h"
+#include "simt/testing.h"
+
+using namespace simt::testing;
+using namespace relative_test;
+using simt::DeviceArray;
+using xlformers::DType;
+
+namespace {
+
+constexpr uint64_t kSeed = 0x123456789ABCDEFull, kOffset = 0x300000005ull;
+
+// What one rounding to T may change, relatively.
+template <typename T>
+constexpr double kRounding = std::is_same_v<T, float> ? 0x1p-24 : std::is_same_v<T, __half> ? 0x1p-11 : 0x1p-8 / 2;
+
+template <typename T>
+double rounded(double value) {
+  return static_cast<double>(static_cast<float>(T(static_cast<float>(value))));
+}
+
+template <typename T>
+constexpr DType kDType = std::is_same_v<T, float> ? DType::f32 : std::is_same_v<T, __half> ? DType::f16 : DType::bf16;
+
+template <typename T>
+std::vector<T> narrowed(const std::vector<double>& values) {
+  std::vector<T> result(values.size());
+  for (size_t i = 0; i < values.size(); ++i) result[i] = T(static_cast<float>(values[i]));
+  return result;
+}
+
+// `parts` arrays [rows, width] side by side, as packed projections leave them, with `gap` elements behind each row.
+template <typename T>
+std::vector<T> side_by_side(const std::vector<std::vector<T>>& parts, int rows, int width, int gap) {
+  const int stride = static_cast<int>(parts.size()) * width + gap;
+  std::vector<T> all(static_cast<size_t>(rows) * stride, T(1e4f));
+  for (int row = 0; row < rows; ++row) {
+    for (size_t part = 0; part < parts.size(); ++part) {
+      std::copy_n(parts[part].begin() + static_cast<size_t>(row) * width, width,
+                  all.begin() + static_cast<size_t>(row) * stride + part * width);
+    }
+  }
+  return all;
+}
+
+std::vector<double> rows_of(const std::vector<double>& values, const Shape& s, int begin, int end) {
+  std::vector<double> rows;
+  for (int b = 0; b < s.batch; ++b) {
+    const auto first = values.begin() + static_cast<size_t>(b) * s.keys() * s.width();
+    rows.insert(rows.end(), first + begin * s.width(), first + end * s.width());
+  }
+  return rows;
+}
+
+// Operands on the device, and a block of parameters for them. `gap` of 8 keeps rows of 16-byte pieces aligned, 3 does not.
+template <typename T>
+struct Problem {
+  Problem(const Shape& shape, const Operands& o, int gap_elements)
+      : s(shape),
+        gap(gap_elements),
+        query(side_by_side<T>({narrowed<T>(o.query)}, s.batch * s.queries, s.width(), gap)),
+        current(side_by_side<T>({narrowed<T>(rows_of(o.key, s, s.memory, s.keys())), narrowed<T>(rows_of(o.value, s, s.memory, s.keys()))},
+                                s.batch * s.current_length(), s.width(), gap)),
+        memory(side_by_side<T>({narrowed<T>(rows_of(o.key, s, 0, s.memory)), narrowed<T>(rows_of(o.value, s, 0, s.memory))},
+                               s.batch * s.memory, s.width(), gap)),
+        position(side_by_side<T>({narrowed<T>(o.position)}, s.positions(), s.width(), gap)),
+        content_bias(narrowed<T>(o.content_bias)),
+        position_bias(narrowed<T>(o.position_bias)),
+        head_scale(narrowed<T>(o.head_scale)),
+        starts(s.starts),
+        out(o.query.size()),
+        log_sum_exp(static_cast<size_t>(s.batch) * s.heads * s.queries) {
+    for (auto* each : {&query, &current, &memory, &position, &content_bias, &position_bias, &head_scale}) each->read_only();
+  }
+
+  xlformers::RelativeAttentionParams params() {
+    const int row = 2 * s.width() + gap;
+    xlformers::RelativeAttentionParams p = {};
+    p.dtype = kDType<T>;
+    p.batch = s.batch, p.heads = s.heads, p.head_dim = s.head_dim, p.query_length = s.queries;
+    p.scale = s.scale();
+    p.query = query.data();
+    p.query_row_stride = s.width() + gap, p.query_batch_stride = s.queries * p.query_row_stride;
+    p.current = {current.data(), current.data() + s.width(), s.current_length(), row, static_cast<int64_t>(s.current_length()) * row};
+    if (s.memory > 0) p.memory = {memory.data(), memory.data() + s.width(), s.memory, row, static_cast<int64_t>(s.memory) * row};
+    p.position = position.data();
+    p.position_rows = s.positions(), p.position_row_stride = s.width() + gap, p.first_distance = s.first_distance();
+    if (s.biases) p.content_bias = content_bias.data(), p.position_bias = position_bias.data();
+    if (s.head_scale) p.head_scale = head_scale.data();
+    p.band_upper = s.upper, p.band_lower = s.lower, p.band_segment = s.segment;
+    if (!s.starts.empty()) p.memory_starts = starts.data();
+    p.dropout = s.dropout, p.seed = kSeed, p.offset = kOffset;
+    p.out = out.data(), p.log_sum_exp = log_sum_exp.data();
+    return p;
+  }
+
+  Shape s;
+  int gap;
+  DeviceArray<T> query, current, memory, position, content_bias, position_bias, head_scale;
+  DeviceArray<int32_t> starts;
+  DeviceArray<T> out;
+  DeviceArray<float> log_sum_exp;
+};
+
+void run(xlformers::cuda::Kernel kernel, const void* params) {
+  static xlformers::cuda::Workspace workspace;
+  const xlformers::cuda::DeviceProperties properties = {80, 4, 99 * 1024, int64_t{1} << 30};
+  DeviceArray<xlformers::cuda::DataError> error(1);
+  std::memset(static_cast<void*>(error.data()), 0, sizeof(xlformers::cuda::DataError));
+  simt::mark_initialized(error.data());
+  expect_ok(kernel({nullptr, workspace, properties, error.data()}, params));
+  workspace.reset();
+  EXPECT_EQUAL(error[0].claimed, 0u);
+}
+
+// |got - expected| <= tolerance * max(1, largest |expected|) everywhere.
+template <typename T>
+void expect_close(const T* got, const std::vector<double>& expected, double tolerance, const std::string& what) {
+  double size = 1;
+  for (const double value : expected) size = std::max(size, std::fabs(value));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double value = static_cast<double>(static_cast<float>(got[i]));
+    if (std::fabs(value - expected[i]) <= tolerance * size) continue;
+    fail(simt::Site::here(), what + "[" + std::to_string(i) + "] is " + std::to_string(value) + ", expected " + std::to_string(expected[i]) +
+                                 ", off by more than " + std::to_string(tolerance * size));
+  }
+}
+
+std::string describe(const Shape& s) {
+  return "B" + std::to_string(s.batch) + " H" + std::to_string(s.heads) + " d" + std::to_string(s.head_dim) + " T" +
+         std::to_string(s.queries) + " M" + std::to_string(s.memory) + " band " + std::to_string(s.upper) + " " + std::to_string(s.lower) +
+         " " + std::to_string(s.segment) + " dropout " + std::to_string(s.dropout);
+}
+
+double largest(const std::vector<double>& values) {
+  double size = 0;
+  for (const double value : values) size = std::max(size, std::fabs(value));
+  return size;
+}
+
+template <typename T>
+void check_forward(const Shape& s, int gap) {
+  const Operands operands = make_operands(s, 17, rounded<T>);
+  const Results expected = reference(s, operands, kSeed, kOffset);
+  Problem<T> problem(s, operands, gap);
+  const auto params = problem.params();
+  run(xlformers::cuda::relative_attention, &params);
+  // Probabilities, which sum to 1, are rounded before they meet the values, and so is the result: two roundings, of numbers no larger
+  // than the largest value after dropout. Scores: fp32 sums of 2 head_dim products.
+  const double size = largest(operands.value) * largest(operands.head_scale) / (1 - s.dropout);
+  const double scores = 4 * (s.head_dim + 8) * 0x1p-24 * largest(operands.query);
+  expect_close(problem.out.data(), expected.out, (2 * kRounding<T> + scores) * size, describe(s) + " out");
+  expect_close(problem.log_sum_exp.data(), expected.log_sum_exp, scores, describe(s) + " log_sum_exp");
+}
+
+// Gradients of operands that lie where `params` says, [batch, rows, parts * width + gap].
+template <typename T>
+std::vector<double> gathered(const DeviceArray<T>& from, int rows, int width, int stride, int part) {
+  std::vector<double> values;
+  for (int row = 0; row < rows; ++row) {
+    for (int c = 0; c < width; ++c) {
+      values.push_back(static_cast<double>(static_cast<float>(from[static_cast<size_t>(row) * stride + part * width + c])));
+    }
+  }
+  return values;
+}
+
+void expect_near(const std::vector<double>& got, const std::vector<double>& expected, double tolerance, const std::string& what) {
+  double size = 0;
+  for (const double value : expected) size = std::max(size, std::fabs(value));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (std::fabs(got[i] - expected[i]) <= tolerance * size + 1e-6) continue;
+    fail(simt::Site::here(), what + "[" + std::to_string(i) + "] is " + std::to_string(got[i]) + ", expected " +
+                                 std::to_string(expected[i]) + ", off by more than " + std::to_string(tolerance * size));
+  }
+}
+
+template <typename T>
+void check_gradient(const Shape& s, int gap) {
+  const Operands operands = make_operands(s, 23, rounded<T>);
+  const Results expected = reference(s, operands, kSeed, kOffset);
+  Problem<T> problem(s, operands, gap);
+  const auto narrowed_out = narrowed<T>(expected.out);
+  std::copy(narrowed_out.begin(), narrowed_out.end(), problem.out.data());
+  std::copy(expected.log_sum_exp.begin(), expected.log_sum_exp.end(), problem.log_sum_exp.data());
+  simt::mark_initialized(problem.out.data());
+  simt::mark_initialized(problem.log_sum_exp.data());
+  DeviceArray<T> out_gradient(narrowed<T>(operands.out_gradient));
+  DeviceArray<T> query(problem.query.size()), current(problem.current.size()), memory(problem.memory.size());
+  DeviceArray<T> position(problem.position.size()), content_bias(problem.content_bias.size()), position_bias(problem.position_bias.size());
+  xlformers::RelativeAttentionGradientParams params = {};
+  params.forward = problem.params();
+  params.out_gradient = out_gradient.data();
+  params.query_gradient = query.data();
+  params.current_key_gradient = current.data(), params.current_value_gradient = current.data() + s.width();
+  if (s.memory > 0) params.memory_key_gradient = memory.data(), params.memory_value_gradient = memory.data() + s.width();
+  params.position_gradient = position.data();
+  if (s.biases) params.content_bias_gradient = content_bias.data(), params.position_bias_gradient = position_bias.data();
+  run(xlformers::cuda::relative_attention_gradient, &params);
+
+  // Products of probabilities, dS and operands: P and dS are rounded once each, and D = dO . O has O rounded; the result once more. The
+  // rounding errors of a sum grow as the root of its length against terms that may cancel: sums of up to 200 random terms, 4 roundings.
+  const double tolerance = 8 * kRounding<T> + 8 * (s.head_dim + 8) * 0x1p-24;
+  const int key_stride = 2 * s.width() + gap, stride = s.width() + gap;
+  expect_near(gathered(query, s.batch * s.queries, s.width(), stride, 0), expected.query, tolerance, describe(s) + " query");
+  expect_near(gathered(current, s.batch * s.current_length(), s.width(), key_stride, 0), rows_of(expected.key, s, s.memory, s.keys()),
+              tolerance, describe(s) + " key");
+  expect_near(gathered(current, s.batch * s.current_length(), s.width(), key_stride, 1), rows_of(expected.value, s, s.memory, s.keys()),
+              tolerance, describe(s) + " value");
+  expect_near(gathered(memory, s.batch * s.memory, s.width(), key_stride, 0), rows_of(expected.key, s, 0, s.memory), tolerance,
+              describe(s) + " memory key");
+  expect_near(gathered(memory, s.batch * s.memory, s.width(), key_stride, 1), rows_of(expected.value, s, 0, s.memory), tolerance,
+              describe(s) + " memory value");
+  expect_near(gathered(position, s.positions(), s.width(), stride, 0), expected.position, tolerance, describe(s) + " position");
+  if (!s.biases) return;
+  expect_near(gathered(content_bias, 1, s.width(), s.width(), 0), expected.content_bias, tolerance, describe(s) + " content bias");
+  expect_near(gathered(position_bias, 1, s.width(), s.width(), 0), expected.position_bias, tolerance, describe(s) + " position bias");
+}
+
+// Head sizes of every instance and some between, lengths around tiles.
+const std::vector<Shape>& shapes() {
+  static const std::vector<Shape> all = [] {
+    std::vector<Shape> list;
+    list.push_back({2, 2, 64, 40, 33});
+    list.push_back({1, 1, 32, 129, 70});
+    list.push_back({1, 3, 41, 37, 64});
+    list.push_back({1, 1, 80, 65, 9});
+    list.push_back({1, 1, 128, 33, 40});
+    list.push_back({1, 1, 136, 35, 20});
+    list.push_back({1, 1, 256, 33, 17});
+    list.push_back({1, 1, 3, 17, 5});
+    Shape shape = {2, 1, 64, 41, 80};  // same length
+    shape.lower = 7, shape.starts = {0, 33};
+    list.push_back(shape);
+    shape = {1, 2, 48, 150, 48};  // windows
+    shape.lower = -5, shape.segment = 16, shape.dropout = 0.25;
+    list.push_back(shape);
+    shape = {2, 1, 16, 31, 0};  // open
+    shape.upper = 1000, shape.biases = false, shape.head_scale = true, shape.dropout = 0.25;
+    list.push_back(shape);
+    shape = {1, 1, 64, 20, 3};  // keys behind the queries
+    shape.upper = 1000, shape.current = 50;
+    list.push_back(shape);
+    list.push_back({2, 2, 64, 1, 300});  // decoding
+    shape = {2, 1, 41, 5, 280};
+    shape.dropout = 0.25, shape.starts = {0, 270}, shape.head_scale = true;
+    list.push_back(shape);
+    list.push_back({1, 1, 136, 8, 70});
+    shape = {1, 1, 200, 18, 30};
+    shape.dropout = 0.5;
+    list.push_back(shape);
+    return list;
+  }();
+  return all;
+}
+
+}  // namespace
+
+TEST(forward_in_bf16_equals_the_formula) {
+  for (const Shape& shape : shapes()) check_forward<__nv_bfloat16>(shape, 8);
+}
+
+TEST(forward_in_fp16_equals_the_formula) {
+  for (const Shape& shape : shapes()) check_forward<__half>(shape, 3);
+}
+
+TEST(forward_under_all_schedules) {
+  Shape shape = {1, 1, 48, 70, 40};
+  shape.dropout = 0.25;
+  under_all_schedules([&] { check_forward<__nv_bfloat16>(shape, 8); });
+}
+
+TEST(gradients_in_bf16_equal_the_formula) {
+  for (const Shape& shape : shapes()) check_gradient<__nv_bfloat16>(shape, 8);
+}
+
+TEST(gradients_in_fp16_equal_the_formula) {
+  for (const Shape& shape : shapes()) check_gradient<__half>(shape, 3);
+}
+
+TEST(gradients_under_all_schedules) {
+  Shape shape = {1, 1, 48, 70, 40};
+  shape.dropout = 0.25;
+  under_all_schedules([&] { check_gradient<__half>(shape, 8); });
+}
