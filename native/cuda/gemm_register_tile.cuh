@@ -32,17 +32,26 @@ struct RegisterTile {
     return along ? thread % (kStep / 4) * 4 : thread / (kTile / 4);
   }
 
-  static __device__ __forceinline__ void fetch(T (&carried)[4], const GemmOperand<T>& operand, int64_t line, int64_t k, int64_t end) {
+  // Where the thread reads next, and how many of its lines there are.
+  struct Walk {
+    const T* from;
+    int lines;
+  };
+  static __device__ __forceinline__ Walk start(const GemmOperand<T>& operand, int64_t line, int64_t k) {
     line += carried_line(operand.along);
-    k += carried_step(operand.along);
-    const int valid = limited(operand.size - line, operand.along ? 1 : 4) * limited(end - k, operand.along ? 4 : 1);
-    const T* const from = operand.at(line, k);
+    return {operand.at(line, k + carried_step(operand.along)), limited(operand.size - line, operand.along ? 1 : 4)};
+  }
+
+  // `rest`: inner elements left from the tile's first on.
+  static __device__ __forceinline__ void fetch(T (&carried)[4], const GemmOperand<T>& operand, Walk& walk, int64_t rest) {
+    const int valid = walk.lines * limited(rest - carried_step(operand.along), operand.along ? 4 : 1);
     if (valid == 4 && operand.width == 4) {
-      load_four(from, carried);
+      load_four(walk.from, carried);
     } else {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) carried[i] = i < valid ? from[i] : T{0};
+      for (int i = 0; i < 4; ++i) carried[i] = i < valid ? walk.from[i] : T{0};
     }
+    walk.from += operand.along ? kStep : kStep * operand.stride;
   }
 
   static __device__ __forceinline__ void store(const T (&carried)[4], T* tile, bool along) {
@@ -80,19 +89,18 @@ __global__ void __launch_bounds__(kRegisterThreads, 2) multiply_in_registers(con
 
   T sums[kThread][kThread] = {};
   T next_a[4], next_b[4];
-  if (begin < end) {
-    Tile::fetch(next_a, problem.a, row, begin, end);
-    Tile::fetch(next_b, problem.b, column, begin, end);
-    Tile::store(next_a, tiles[0][0], problem.a.along);
-    Tile::store(next_b, tiles[0][1], problem.b.along);
-  }
+  typename Tile::Walk walk_a = Tile::start(problem.a, row, begin), walk_b = Tile::start(problem.b, column, begin);
+  Tile::fetch(next_a, problem.a, walk_a, end - begin);
+  Tile::fetch(next_b, problem.b, walk_b, end - begin);
+  Tile::store(next_a, tiles[0][0], problem.a.along);
+  Tile::store(next_b, tiles[0][1], problem.b.along);
   __syncthreads();
   int stage = 0;
-  for (int64_t k = begin; k < end; k += kStep, stage ^= 1) {
-    const bool more = k + kStep < end;
+  for (int64_t rest = end - begin; rest > 0; rest -= kStep, stage ^= 1) {
+    const bool more = rest > kStep;
     if (more) {
-      Tile::fetch(next_a, problem.a, row, k + kStep, end);
-      Tile::fetch(next_b, problem.b, column, k + kStep, end);
+      Tile::fetch(next_a, problem.a, walk_a, rest - kStep);
+      Tile::fetch(next_b, problem.b, walk_b, rest - kStep);
     }
 #pragma unroll
     for (int step = 0; step < kStep; ++step) {
