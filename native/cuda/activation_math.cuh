@@ -82,4 +82,29 @@ __device__ __forceinline__ C activate(Activation activation, C x) {
   return x;
 }
 
+// activation'(x); `x` is the activation's output for relu and tanh, its input for the others.
+template <typename C>
+__device__ __forceinline__ C activation_slope(Activation activation, C x) {
+  switch (activation) {
+    case Activation::none: return C{1};
+    case Activation::relu: return x > C{0} ? C{1} : C{0};
+    case Activation::gelu: {  // Phi(x) + x phi(x), the normal distribution and its density
+      const C density = exponential(x * x * static_cast<C>(-0.5)) * static_cast<C>(0.39894228040143267794);
+      const C distribution = (error_function(x * static_cast<C>(0.70710678118654752440)) + C{1}) * static_cast<C>(0.5);
+      return distribution + x * density;
+    }
+    case Activation::gelu_tanh: {
+      const C t = hyperbolic_tangent(gelu_tanh_inner(x));
+      const C inner_slope = (x * x * static_cast<C>(3 * 0.044715) + C{1}) * static_cast<C>(0.79788456080286535588);
+      return (C{1} + t) * static_cast<C>(0.5) + x * static_cast<C>(0.5) * (C{1} - t * t) * inner_slope;
+    }
+    case Activation::silu: {
+      const C s = sigmoid(x);
+      return s * (C{1} + x * (C{1} - s));
+    }
+    case Activation::tanh: return C{1} - x * x;
+  }
+  return C{1};
+}
+
 }  // namespace xlformers::cuda

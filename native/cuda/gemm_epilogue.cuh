@@ -89,16 +89,9 @@ __device__ __forceinline__ void add_four(C (&value)[4], const C (&other)[4]) {
   for (int i = 0; i < 4; ++i) value[i] += other[i];
 }
 
-// Four elements in a row, the first inside; `column` is a multiple of 4.
+// Four elements in a row, all inside, where `out.fours`; `column` is a multiple of 4.
 template <typename T>
 __device__ __forceinline__ void finish_four(const GemmOutput<T>& out, int64_t row, int64_t column, Compute<T> (&value)[4]) {
-  if (!out.fours || column + 4 > out.columns) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (column + i < out.columns) finish_one(out, row, column + i, value[i]);
-    }
-    return;
-  }
   const int64_t at = row * out.c_stride + column;
   Compute<T> other[4];
   if (out.bias != nullptr) {
@@ -119,22 +112,29 @@ __device__ __forceinline__ void finish_four(const GemmOutput<T>& out, int64_t ro
   store_four(out.c + at, value);
 }
 
-// The same for a block of part `split`, which may lie outside of the matrix.
+// Four sums in a row of a block of part `split`, in shared memory so that a loop may take them one by one; the row or some of the
+// columns may lie outside of the matrix. `column` is a multiple of 4.
 template <typename T>
-__device__ __forceinline__ void put_four(const GemmOutput<T>& out, unsigned split, int64_t row, int64_t column, Compute<T> (&value)[4]) {
+__device__ __forceinline__ void put_four(const GemmOutput<T>& out, unsigned split, int64_t row, int64_t column, const Compute<T>* sums) {
   if (row >= out.rows || column >= out.columns) return;
-  if (out.partials == nullptr) {
-    finish_four(out, row, column, value);
-    return;
-  }
-  Compute<T>* const to = out.partials + (split * out.rows + row) * out.columns + column;
-  if (out.columns % 4 == 0) {
-    store_four(to, value);
-  } else {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (column + i < out.columns) to[i] = value[i];
+  const int count = limited(out.columns - column, 4);
+  if (out.partials != nullptr) {
+    Compute<T>* const to = out.partials + (split * out.rows + row) * out.columns + column;
+    if (out.columns % 4 == 0) {
+      Compute<T> value[4];
+      load_four(sums, value);
+      store_four(to, value);
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < count; ++i) to[i] = sums[i];
     }
+  } else if (out.fours && count == 4) {
+    Compute<T> value[4];
+    load_four(sums, value);
+    finish_four(out, row, column, value);
+  } else {
+#pragma unroll 1
+    for (int i = 0; i < count; ++i) finish_one(out, row, column + i, sums[i]);
   }
 }
 

@@ -61,7 +61,14 @@ __global__ void __launch_bounds__(kFinishColumns * kFinishRows, 4)
   for (int64_t row = int64_t{blockIdx.y} * kFinishRows + threadIdx.y; row < out.rows; row += int64_t{gridDim.y} * kFinishRows) {
     Compute<T> value[4];
     source.load(row, column, count, value);
-    finish_four(out, row, column, value);
+    if (out.fours && count == 4) {
+      finish_four(out, row, column, value);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (i < count) finish_one(out, row, column + i, value[i]);
+      }
+    }
   }
 }
 

@@ -23,28 +23,25 @@ struct RegisterTile {
   // lines, kStep / 4 times the same ones, meet 32 banks.
   static __device__ __forceinline__ int offset(int k, int line) { return k * kTile + (line ^ k / 4 * (128 / kStep)); }
 
-  static __device__ __forceinline__ int carried_line(bool along) {
-    const int thread = static_cast<int>(threadIdx.x);
-    return along ? thread / (kStep / 4) : thread % (kTile / 4) * 4;
-  }
-  static __device__ __forceinline__ int carried_step(bool along) {
-    const int thread = static_cast<int>(threadIdx.x);
-    return along ? thread % (kStep / 4) * 4 : thread / (kTile / 4);
-  }
-
-  // Where the thread reads next, and how many of its lines there are.
+  // Where the thread reads next, and where it writes.
   struct Walk {
     const T* from;
-    int lines;
+    int lines, step;  // there are so many of its lines; its place in the step
+    int to;
+
+    __device__ __forceinline__ Walk(const GemmOperand<T>& operand, int64_t first_line, int64_t k) {
+      const int thread = static_cast<int>(threadIdx.x);
+      const int line = operand.along ? thread / (kStep / 4) : thread % (kTile / 4) * 4;
+      step = operand.along ? thread % (kStep / 4) * 4 : thread / (kTile / 4);
+      to = offset(step, line);
+      lines = limited(operand.size - first_line - line, operand.along ? 1 : 4);
+      from = operand.at(first_line + line, k + step);
+    }
   };
-  static __device__ __forceinline__ Walk start(const GemmOperand<T>& operand, int64_t line, int64_t k) {
-    line += carried_line(operand.along);
-    return {operand.at(line, k + carried_step(operand.along)), limited(operand.size - line, operand.along ? 1 : 4)};
-  }
 
   // `rest`: inner elements left from the tile's first on.
   static __device__ __forceinline__ void fetch(T (&carried)[4], const GemmOperand<T>& operand, Walk& walk, int64_t rest) {
-    const int valid = walk.lines * limited(rest - carried_step(operand.along), operand.along ? 4 : 1);
+    const int valid = walk.lines * limited(rest - walk.step, operand.along ? 4 : 1);
     if (valid == 4 && operand.width == 4) {
       load_four(walk.from, carried);
     } else {
@@ -54,13 +51,12 @@ struct RegisterTile {
     walk.from += operand.along ? kStep : kStep * operand.stride;
   }
 
-  static __device__ __forceinline__ void store(const T (&carried)[4], T* tile, bool along) {
-    const int line = carried_line(along), k = carried_step(along);
+  static __device__ __forceinline__ void store(const T (&carried)[4], T* tile, const Walk& walk, bool along) {
     if (along) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) tile[offset(k + i, line)] = carried[i];
+      for (int i = 0; i < 4; ++i) tile[walk.to + i * kTile] = carried[i];
     } else {
-      store_four(tile + offset(k, line), carried);
+      store_four(tile + walk.to, carried);
     }
   }
 };
@@ -89,11 +85,11 @@ __global__ void __launch_bounds__(kRegisterThreads, 2) multiply_in_registers(con
 
   T sums[kThread][kThread] = {};
   T next_a[4], next_b[4];
-  typename Tile::Walk walk_a = Tile::start(problem.a, row, begin), walk_b = Tile::start(problem.b, column, begin);
+  typename Tile::Walk walk_a(problem.a, row, begin), walk_b(problem.b, column, begin);
   Tile::fetch(next_a, problem.a, walk_a, end - begin);
   Tile::fetch(next_b, problem.b, walk_b, end - begin);
-  Tile::store(next_a, tiles[0][0], problem.a.along);
-  Tile::store(next_b, tiles[0][1], problem.b.along);
+  Tile::store(next_a, tiles[0][0], walk_a, problem.a.along);
+  Tile::store(next_b, tiles[0][1], walk_b, problem.b.along);
   __syncthreads();
   int stage = 0;
   for (int64_t rest = end - begin; rest > 0; rest -= kStep, stage ^= 1) {
@@ -102,7 +98,7 @@ __global__ void __launch_bounds__(kRegisterThreads, 2) multiply_in_registers(con
       Tile::fetch(next_a, problem.a, walk_a, rest - kStep);
       Tile::fetch(next_b, problem.b, walk_b, rest - kStep);
     }
-#pragma unroll
+#pragma unroll 2  // more would spill
     for (int step = 0; step < kStep; ++step) {
       T a[kThread / 4][4], b[kThread / 4][4];
 #pragma unroll
@@ -117,18 +113,33 @@ __global__ void __launch_bounds__(kRegisterThreads, 2) multiply_in_registers(con
       }
     }
     if (more) {
-      Tile::store(next_a, tiles[stage ^ 1][0], problem.a.along);
-      Tile::store(next_b, tiles[stage ^ 1][1], problem.b.along);
+      Tile::store(next_a, tiles[stage ^ 1][0], walk_a, problem.a.along);
+      Tile::store(next_b, tiles[stage ^ 1][1], walk_b, problem.b.along);
     }
     __syncthreads();
   }
 
+  // By way of a thread's own 16 elements of shared memory, which a loop may index: the epilogue is long, and unrolled it would not fit
+  // into the instruction cache.
+  constexpr int kParts = kThread * kThread / 16;
+  T* const staged = &tiles[0][0][0] + 4 * threadIdx.x;
+#pragma unroll 1
+  for (int part = 0; part < kParts; ++part) {
 #pragma unroll
-  for (int i = 0; i < kThread; ++i) {
+    for (int i = 0; i < kThread; ++i) {
 #pragma unroll
-    for (int j = 0; j < kThread; j += 4) {
-      T value[4] = {sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]};
-      put_four(out, blockIdx.y, row + thread_line(thread_row, i), column + thread_line(thread_column, j), value);
+      for (int j = 0; j < kThread; j += 4) {
+        const int four = (i * kThread + j) / 4;
+        if (four / 4 != part) continue;
+        const T value[4] = {sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]};
+        store_four(staged + four % 4 * (4 * kRegisterThreads), value);
+      }
+    }
+#pragma unroll 1
+    for (int i = 0; i < 4; ++i) {
+      const int first = part * 16 + i * 4;
+      put_four(out, blockIdx.y, row + thread_line(thread_row, first / kThread), column + thread_line(thread_column, first % kThread),
+               staged + i * (4 * kRegisterThreads));
     }
   }
 }

@@ -135,21 +135,23 @@ __global__ void __launch_bounds__(kTensorThreads, kTile == 128 ? 2 : 4)
   constexpr int kStride = kWarpTile + 8, kLanesOfRow = kWarpTile / 4;
   float* const staged = reinterpret_cast<float*>(memory) + warp * 16 * kStride;
   const int group = lane / 4, in_group = lane % 4;
+#pragma unroll 1
+  for (int part = 0; part < kRowTiles; ++part) {
 #pragma unroll
-  for (int i = 0; i < kRowTiles; ++i) {
+    for (int i = 0; i < kRowTiles; ++i) {
+      if (i != part) continue;
 #pragma unroll
-    for (int j = 0; j < kColumnTiles; ++j) {
-      float* const to = staged + group * kStride + 8 * j + 2 * in_group;
-      *reinterpret_cast<float2*>(to) = make_float2(sums[i][j][0], sums[i][j][1]);
-      *reinterpret_cast<float2*>(to + 8 * kStride) = make_float2(sums[i][j][2], sums[i][j][3]);
+      for (int j = 0; j < kColumnTiles; ++j) {
+        float* const to = staged + group * kStride + 8 * j + 2 * in_group;
+        *reinterpret_cast<float2*>(to) = make_float2(sums[i][j][0], sums[i][j][1]);
+        *reinterpret_cast<float2*>(to + 8 * kStride) = make_float2(sums[i][j][2], sums[i][j][3]);
+      }
     }
     __syncwarp();
 #pragma unroll 1
     for (int r = lane / kLanesOfRow; r < 16; r += 32 / kLanesOfRow) {
       const int c = lane % kLanesOfRow * 4;
-      float value[4];
-      load_four(staged + r * kStride + c, value);
-      put_four(out, blockIdx.y, row + warp_row + 16 * i + r, column + warp_column + c, value);
+      put_four(out, blockIdx.y, row + warp_row + 16 * part + r, column + warp_column + c, staged + r * kStride + c);
     }
     __syncwarp();
   }
