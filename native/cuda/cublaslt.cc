@@ -54,7 +54,8 @@ Status try_library(void* library, Interface* into) {
 std::vector<std::string> installed_toolkits() {
   std::vector<std::string> folders;
   glob_t found{};
-  if (glob("/usr/local/cuda*", 0, nullptr, &found) == 0) folders.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  if (glob("/usr/local/cuda*", 0, nullptr, &found) == 0)
+    folders.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   globfree(&found);
   std::sort(folders.rbegin(), folders.rend());
   return folders;
@@ -79,8 +80,10 @@ struct Opened {
     const Status tried = open_first(search_path(named, std::getenv("CUDA_HOME"), installed_toolkits()), &library);
     found = tried.ok();
     if (found || named == nullptr || named[0] == '\0') return;
-    status = make_status(StatusCode::unsupported, "%s is %.80s, not a cuBLASLt that serves (%.60s): name another, or leave it empty for the own kernels",
-                         kVariable, named, tried.message);
+    status = make_status(
+        StatusCode::unsupported,
+        "%s is %.80s, not a cuBLASLt that serves (%.60s): name another, or leave it empty for the own kernels",
+        kVariable, named, tried.message);
   }
 };
 

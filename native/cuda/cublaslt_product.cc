@@ -22,9 +22,9 @@ int32_t alignment_of(const void* pointer) {
 }
 
 auto members(const Shape& s) {
-  return std::tie(s.device, s.type, s.m, s.n, s.k, s.transpose_a, s.transpose_b, s.a_stride, s.b_stride, s.c_stride, s.d_stride,
-                  s.auxiliary_stride, s.epilogue, s.adds, s.a_alignment, s.b_alignment, s.c_alignment, s.d_alignment, s.bias_alignment,
-                  s.auxiliary_alignment);
+  return std::tie(s.device, s.type, s.m, s.n, s.k, s.transpose_a, s.transpose_b, s.a_stride, s.b_stride, s.c_stride,
+                  s.d_stride, s.auxiliary_stride, s.epilogue, s.adds, s.a_alignment, s.b_alignment, s.c_alignment,
+                  s.d_alignment, s.bias_alignment, s.auxiliary_alignment);
 }
 
 bool data_type(DType dtype, int32_t* type) {
@@ -44,7 +44,8 @@ void describe_output(const MatrixProductParams& params, Call* call) {
   const bool only_activation = params.residual == nullptr && !params.accumulate;
   call->d = params.c;
   shape.c_stride = shape.d_stride = params.c_stride;
-  if (params.activation == Activation::none && params.pre_activation == nullptr && (params.residual == nullptr || !params.accumulate)) {
+  if (params.activation == Activation::none && params.pre_activation == nullptr &&
+      (params.residual == nullptr || !params.accumulate)) {
     shape.adds = only_activation ? 0 : 1;
     if (params.residual != nullptr) {
       call->c = params.residual;
@@ -97,13 +98,15 @@ class Product {
     if (handle == nullptr) return ok_status();
     Prepared* const prepared = prepared_for(handle, call);
     if (!prepared->usable || !set_pointers(prepared->description, call)) return ok_status();
-    void* const scratch = prepared->workspace_bytes == 0
-                              ? nullptr
-                              : context.workspace.allocate<unsigned char>(static_cast<int64_t>(prepared->workspace_bytes));
+    void* const scratch =
+        prepared->workspace_bytes == 0
+            ? nullptr
+            : context.workspace.allocate<unsigned char>(static_cast<int64_t>(prepared->workspace_bytes));
     const float one = 1, beta = call.shape.adds != 0 ? 1 : 0;
     const void* const c = call.c != nullptr ? call.c : d;
-    const int result = library_.Matmul(handle, prepared->description, &one, call.a, prepared->a, call.b, prepared->b, &beta, c, prepared->c,
-                                       d, prepared->d, &prepared->algorithm, scratch, prepared->workspace_bytes, context.stream);
+    const int result = library_.Matmul(handle, prepared->description, &one, call.a, prepared->a, call.b, prepared->b,
+                                       &beta, c, prepared->c, d, prepared->d, &prepared->algorithm, scratch,
+                                       prepared->workspace_bytes, context.stream);
     *done = prepared->usable = result == kSuccess;
     return ok_status();
   }
@@ -147,13 +150,14 @@ class Product {
                                          static_cast<uint64_t>(transposed ? rows : columns), stride) == kSuccess;
     };
     return library_.MatmulDescCreate(&prepared->description, kCompute32, kReal32) == kSuccess &&
-           set(prepared->description, kTransposeA, shape.transpose_a) && set(prepared->description, kTransposeB, shape.transpose_b) &&
+           set(prepared->description, kTransposeA, shape.transpose_a) &&
+           set(prepared->description, kTransposeB, shape.transpose_b) &&
            set(prepared->description, kEpilogue, shape.epilogue) && set_pointers(prepared->description, call) &&
            (call.auxiliary == nullptr || set(prepared->description, kAuxiliaryStride, shape.auxiliary_stride)) &&
            layout(&prepared->a, shape.transpose_a != 0, shape.m, shape.k, shape.a_stride) &&
            layout(&prepared->b, shape.transpose_b != 0, shape.k, shape.n, shape.b_stride) &&
-           layout(&prepared->c, false, shape.m, shape.n, shape.c_stride) && layout(&prepared->d, false, shape.m, shape.n, shape.d_stride) &&
-           choose(handle, shape, prepared);
+           layout(&prepared->c, false, shape.m, shape.n, shape.c_stride) &&
+           layout(&prepared->d, false, shape.m, shape.n, shape.d_stride) && choose(handle, shape, prepared);
   }
 
   bool choose(Handle handle, const Shape& shape, Prepared* prepared) {
@@ -164,14 +168,15 @@ class Product {
     };
     HeuristicResult result{};
     int found = 0;
-    const bool chosen = prefer(kMaxWorkspaceBytes, kWorkspaceBytes) && prefer(kReductionSchemes, kReduceComputeType) &&
-                        prefer(kMinAlignmentA, static_cast<uint32_t>(shape.a_alignment)) &&
-                        prefer(kMinAlignmentA + 1, static_cast<uint32_t>(shape.b_alignment)) &&
-                        prefer(kMinAlignmentA + 2, static_cast<uint32_t>(shape.c_alignment)) &&
-                        prefer(kMinAlignmentA + 3, static_cast<uint32_t>(shape.d_alignment)) &&
-                        library_.MatmulAlgoGetHeuristic(handle, prepared->description, prepared->a, prepared->b, prepared->c, prepared->d,
-                                                        preference, 1, &result, &found) == kSuccess &&
-                        found == 1 && result.state == kSuccess;
+    const bool chosen =
+        prefer(kMaxWorkspaceBytes, kWorkspaceBytes) && prefer(kReductionSchemes, kReduceComputeType) &&
+        prefer(kMinAlignmentA, static_cast<uint32_t>(shape.a_alignment)) &&
+        prefer(kMinAlignmentA + 1, static_cast<uint32_t>(shape.b_alignment)) &&
+        prefer(kMinAlignmentA + 2, static_cast<uint32_t>(shape.c_alignment)) &&
+        prefer(kMinAlignmentA + 3, static_cast<uint32_t>(shape.d_alignment)) &&
+        library_.MatmulAlgoGetHeuristic(handle, prepared->description, prepared->a, prepared->b, prepared->c,
+                                        prepared->d, preference, 1, &result, &found) == kSuccess &&
+        found == 1 && result.state == kSuccess;
     library_.MatmulPreferenceDestroy(preference);
     prepared->algorithm = result.algorithm;
     prepared->workspace_bytes = result.workspace_bytes;
@@ -202,7 +207,8 @@ bool describe(const MatrixProductParams& params, int32_t device, Call* call) {
   if (std::max({params.rows, params.columns, params.inner}) > kMaxSize) return false;
   const bool rows_apart = params.a_stride >= (params.transpose_a ? params.rows : params.inner) &&
                           params.b_stride >= (params.transpose_b ? params.inner : params.columns) &&
-                          params.c_stride >= params.columns && (params.residual == nullptr || params.residual_stride >= params.columns);
+                          params.c_stride >= params.columns &&
+                          (params.residual == nullptr || params.residual_stride >= params.columns);
   if (!rows_apart) return false;
   shape.device = device;
   shape.m = params.columns;
@@ -234,7 +240,9 @@ Status multiply(const Context& context, const MatrixProductParams& params, bool*
   if (!opened.ok() || library == nullptr) return opened;
   static Product& product = *new Product(*library);
   void* d = call.d;
-  if (d == nullptr) d = context.workspace.allocate<unsigned char>(params.rows * params.columns * static_cast<int64_t>(dtype_size(params.dtype)));
+  if (d == nullptr)
+    d = context.workspace.allocate<unsigned char>(params.rows * params.columns *
+                                                  static_cast<int64_t>(dtype_size(params.dtype)));
   const Status status = product.run(context, call, d, done);
   if (!status.ok() || !*done || !call.finishes) return status;
   return finish_stored_product(context, params, d, call.shape.d_stride);

@@ -9,8 +9,8 @@
 
 namespace xlformers::cuda::cublaslt {
 
-// What the choice of an algorithm depends on. Matrices are column-major here, so the library sees the transposes of ours, and computes
-// D [m, n] = C^T = op(b)^T op(a)^T: its A is our b, its B our a, m = columns, n = rows.
+// What the choice of an algorithm depends on. Matrices are column-major here, so the library sees the transposes of
+// ours, and computes D [m, n] = C^T = op(b)^T op(a)^T: its A is our b, its B our a, m = columns, n = rows.
 struct Shape {
   int32_t device, type;
   int64_t m, n, k;
@@ -34,7 +34,8 @@ struct Call {
   bool finishes;  // activation, residual and accumulation are left to finish_stored_product, from d
 };
 
-// False: nothing for the library (another type, an empty inner dimension, rows that overlap, more than 2^31 - 1 rows or columns).
+// False: nothing for the library (another type, an empty inner dimension, rows that overlap, more than 2^31 - 1 rows or
+// columns).
 bool describe(const MatrixProductParams& params, int32_t device, Call* call);
 
 // *done = false: there is no library, or none of its algorithms serves.

@@ -1,5 +1,5 @@
-// What happens to a finished element of op(A) op(B): c (+)= activation(sum + bias) + residual, pre_activation = sum + bias. Or the sum
-// of a part of the inner dimension is put aside, for gemm_finish.cuh to add up.
+// What happens to a finished element of op(A) op(B): c (+)= activation(sum + bias) + residual, pre_activation = sum +
+// bias. Or the sum of a part of the inner dimension is put aside, for gemm_finish.cuh to add up.
 #pragma once
 
 #include "cuda/activation_math.cuh"
@@ -18,7 +18,7 @@ struct GemmOutput {
   int64_t c_stride;
   Activation activation;
   bool accumulate;
-  bool fours;             // rows of c, residual and pre_activation, and the bias, may be read and written four elements at a time
+  bool fours;  // rows of c, residual and pre_activation, and the bias, may be read and written four elements at a time
   Compute<T>* partials;  // [splits, rows, columns]; null: the sums are complete
 };
 
@@ -91,7 +91,8 @@ __device__ __forceinline__ void add_four(C (&value)[4], const C (&other)[4]) {
 
 // Four elements in a row, all inside, where `out.fours`; `column` is a multiple of 4.
 template <typename T>
-__device__ __forceinline__ void finish_four(const GemmOutput<T>& out, int64_t row, int64_t column, Compute<T> (&value)[4]) {
+__device__ __forceinline__ void finish_four(const GemmOutput<T>& out, int64_t row, int64_t column,
+                                            Compute<T> (&value)[4]) {
   const int64_t at = row * out.c_stride + column;
   Compute<T> other[4];
   if (out.bias != nullptr) {
@@ -112,10 +113,11 @@ __device__ __forceinline__ void finish_four(const GemmOutput<T>& out, int64_t ro
   store_four(out.c + at, value);
 }
 
-// Four sums in a row of a block of part `split`, in shared memory so that a loop may take them one by one; the row or some of the
-// columns may lie outside of the matrix. `column` is a multiple of 4.
+// Four sums in a row of a block of part `split`, in shared memory so that a loop may take them one by one; the row or
+// some of the columns may lie outside of the matrix. `column` is a multiple of 4.
 template <typename T>
-__device__ __forceinline__ void put_four(const GemmOutput<T>& out, unsigned split, int64_t row, int64_t column, const Compute<T>* sums) {
+__device__ __forceinline__ void put_four(const GemmOutput<T>& out, unsigned split, int64_t row, int64_t column,
+                                         const Compute<T>* sums) {
   if (row >= out.rows || column >= out.columns) return;
   const int count = limited(out.columns - column, 4);
   if (out.partials != nullptr) {

@@ -1,10 +1,12 @@
-// x W^T with few rows of x (decoding): the weight is read once, straight into registers, and the time is that of reading it.
+// x W^T with few rows of x (decoding): the weight is read once, straight into registers, and the time is that of
+// reading it.
 //
-// A block of 8 warps computes all rows of a few columns, which are neighbouring lines of W. The warps share out the inner dimension in
-// turns, and their sums are added up in the order of the warps.
+// A block of 8 warps computes all rows of a few columns, which are neighbouring lines of W. The warps share out the
+// inner dimension in turns, and their sums are added up in the order of the warps.
 //
-// H100, 16 x 1024 x 4096 (bf16, rows x columns x inner): W is 8.4 MB, 2.8 us at 3.0 TB/s; 0.13 GFLOP. 128 blocks with 4 loads of 16
-// bytes per thread under way are 2.1 MB, about what 700 ns of latency take at that rate: expected 4 us with the launch.
+// H100, 16 x 1024 x 4096 (bf16, rows x columns x inner): W is 8.4 MB, 2.8 us at 3.0 TB/s; 0.13 GFLOP. 128 blocks with 4
+// loads of 16 bytes per thread under way are 2.1 MB, about what 700 ns of latency take at that rate: expected 4 us with
+// the launch.
 #pragma once
 
 #include "cuda/gemm_epilogue.cuh"
@@ -32,11 +34,12 @@ __device__ __forceinline__ uint4 load_eight(const T* from, int valid, int width)
 
 constexpr int kTensorColumns = 8;  // of a block
 
-// mma.m16n8k16 adds up over k in any order, as long as both operands agree: thread t of a quad loads inner elements [8 t, 8 t + 8) of a
-// run of 32, which serve as elements (2 t, 2 t + 1, 2 t + 8, 2 t + 9) of two instructions. No shared memory, no shuffles.
-// kRows: 8 or 16 rows of x.
+// mma.m16n8k16 adds up over k in any order, as long as both operands agree: thread t of a quad loads inner elements [8
+// t, 8 t + 8) of a run of 32, which serve as elements (2 t, 2 t + 1, 2 t + 8, 2 t + 9) of two instructions. No shared
+// memory, no shuffles. kRows: 8 or 16 rows of x.
 template <typename T, int kRows>
-__global__ void __launch_bounds__(kFewRowsThreads, 2) multiply_few_rows_by_tensor_cores(const GemmProblem<T> problem, const GemmOutput<T> out) {
+__global__ void __launch_bounds__(kFewRowsThreads, 2)
+    multiply_few_rows_by_tensor_cores(const GemmProblem<T> problem, const GemmOutput<T> out) {
   constexpr int kRun = 32, kAhead = 4;  // runs whose loads are under way together
   XL_SHARED(parts, float[kFewRowsWarps][16 * kTensorColumns]);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -49,7 +52,8 @@ __global__ void __launch_bounds__(kFewRowsThreads, 2) multiply_few_rows_by_tenso
 
   float sums[4] = {};
   constexpr int64_t kTurn = int64_t{kFewRowsWarps} * kRun;
-  for (int64_t k = warp * kRun + in_group * 8, run = warp * kRun; run < problem.inner; run += kAhead * kTurn, k += kAhead * kTurn) {
+  for (int64_t k = warp * kRun + in_group * 8, run = warp * kRun; run < problem.inner;
+       run += kAhead * kTurn, k += kAhead * kTurn) {
     uint4 w[kAhead], low[kAhead], high[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) w[i] = load(problem.b, first_column + group, k + i * kTurn);
@@ -60,7 +64,8 @@ __global__ void __launch_bounds__(kFewRowsThreads, 2) multiply_few_rows_by_tenso
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      const uint32_t first[4] = {low[i].x, high[i].x, low[i].y, high[i].y}, second[4] = {low[i].z, high[i].z, low[i].w, high[i].w};
+      const uint32_t first[4] = {low[i].x, high[i].x, low[i].y, high[i].y},
+                     second[4] = {low[i].z, high[i].z, low[i].w, high[i].w};
       mma_m16n8k16<T>(sums, first, w[i].x, w[i].y);
       mma_m16n8k16<T>(sums, second, w[i].z, w[i].w);
     }
@@ -81,8 +86,8 @@ __global__ void __launch_bounds__(kFewRowsThreads, 2) multiply_few_rows_by_tenso
 
 constexpr int kFloatColumns = 4;  // of a block
 
-// Adds up kCount numbers over the lanes of a warp: with each exchange half of the numbers, or half of the lanes, are left. values[0] is
-// the sum of number `warp_sum_index` in every lane.
+// Adds up kCount numbers over the lanes of a warp: with each exchange half of the numbers, or half of the lanes, are
+// left. values[0] is the sum of number `warp_sum_index` in every lane.
 template <int kCount>
 __device__ __forceinline__ void warp_sums(float (&values)[kCount], int lane) {
   int count = kCount;
@@ -107,19 +112,21 @@ __device__ __forceinline__ void warp_sums(float (&values)[kCount], int lane) {
 template <int kCount>
 __device__ __forceinline__ int warp_sum_index(int lane) {
   int index = 0;
-  for (int count = kCount, distance = 16; count > 1; count /= 2, distance /= 2) index += (lane & distance) != 0 ? count / 2 : 0;
+  for (int count = kCount, distance = 16; count > 1; count /= 2, distance /= 2)
+    index += (lane & distance) != 0 ? count / 2 : 0;
   return index;
 }
 
-// kRows: 1, 2, 4 or 8 rows of x. A lane takes four inner elements of each of the block's lines of W and of all rows of x, which are in
-// the cache.
+// kRows: 1, 2, 4 or 8 rows of x. A lane takes four inner elements of each of the block's lines of W and of all rows of
+// x, which are in the cache.
 template <int kRows>
-__global__ void __launch_bounds__(kFewRowsThreads, 2) multiply_few_rows_in_registers(const GemmProblem<float> problem, const GemmOutput<float> out) {
+__global__ void __launch_bounds__(kFewRowsThreads, 2)
+    multiply_few_rows_in_registers(const GemmProblem<float> problem, const GemmOutput<float> out) {
   constexpr int kSums = kRows * kFloatColumns;
   XL_SHARED(parts, float[kFewRowsWarps][kSums]);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t first_column = int64_t{blockIdx.x} * kFloatColumns;
-  const auto load = [&](const GemmOperand<float>& operand, int64_t line, int64_t k, float (&values)[4]) {
+  const auto load = [&](const GemmOperand<float>& operand, int64_t line, int64_t k, float(&values)[4]) {
     const int valid = line < operand.size ? limited(problem.inner - k, 4) : 0;
     const float* const from = operand.data + line * operand.stride + k;
     if (valid == 4 && operand.width == 4) {

@@ -1,5 +1,5 @@
-// What is left to do when a product lies in memory: parts of the inner dimension are added up in their order, or what a library wrote
-// is taken through the activation and the residual. One pass: reads the sums (and c, residual), writes c.
+// What is left to do when a product lies in memory: parts of the inner dimension are added up in their order, or what a
+// library wrote is taken through the activation and the residual. One pass: reads the sums (and c, residual), writes c.
 #pragma once
 
 #include <algorithm>
@@ -53,12 +53,13 @@ struct StoredProduct {
 constexpr int kFinishColumns = 32, kFinishRows = 8;  // of threads; each takes four columns
 
 template <typename T, typename Source>
-__global__ void __launch_bounds__(kFinishColumns * kFinishRows, 4)
+__global__ void __launch_bounds__(kFinishColumns* kFinishRows, 4)
     finish_product(const Source source, const GemmOutput<T> out) {
   const int64_t column = (int64_t{blockIdx.x} * kFinishColumns + threadIdx.x) * 4;
   if (column >= out.columns) return;
   const int count = limited(out.columns - column, 4);
-  for (int64_t row = int64_t{blockIdx.y} * kFinishRows + threadIdx.y; row < out.rows; row += int64_t{gridDim.y} * kFinishRows) {
+  for (int64_t row = int64_t{blockIdx.y} * kFinishRows + threadIdx.y; row < out.rows;
+       row += int64_t{gridDim.y} * kFinishRows) {
     Compute<T> value[4];
     source.load(row, column, count, value);
     if (out.fours && count == 4) {

@@ -28,7 +28,8 @@ constexpr int kWidestLoad = 16 / static_cast<int>(sizeof(T));
 template <typename T>
 int load_width(const void* data, int64_t stride) {
   const auto fits = [&](size_t bytes) {
-    return reinterpret_cast<uintptr_t>(data) % bytes == 0 && stride * static_cast<int64_t>(sizeof(T)) % static_cast<int64_t>(bytes) == 0;
+    return reinterpret_cast<uintptr_t>(data) % bytes == 0 &&
+           stride * static_cast<int64_t>(sizeof(T)) % static_cast<int64_t>(bytes) == 0;
   };
   if (fits(16)) return kWidestLoad<T>;
   return sizeof(T) == 2 && fits(4) ? 2 : 1;
@@ -36,12 +37,14 @@ int load_width(const void* data, int64_t stride) {
 
 template <typename T>
 GemmOperand<T> left_operand(const MatrixProductParams& params) {
-  return {static_cast<const T*>(params.a), params.a_stride, params.rows, params.transpose_a == 0, load_width<T>(params.a, params.a_stride)};
+  return {static_cast<const T*>(params.a), params.a_stride, params.rows, params.transpose_a == 0,
+          load_width<T>(params.a, params.a_stride)};
 }
 
 template <typename T>
 GemmOperand<T> right_operand(const MatrixProductParams& params) {
-  return {static_cast<const T*>(params.b), params.b_stride, params.columns, params.transpose_b != 0, load_width<T>(params.b, params.b_stride)};
+  return {static_cast<const T*>(params.b), params.b_stride, params.columns, params.transpose_b != 0,
+          load_width<T>(params.b, params.b_stride)};
 }
 
 __device__ __forceinline__ uint32_t bits_of(__nv_bfloat16 value) { return __bfloat16_as_ushort(value); }
@@ -66,8 +69,8 @@ __device__ __forceinline__ int limited(int64_t rest, int most) {
   return rest <= 0 ? 0 : rest < most ? static_cast<int>(rest) : most;
 }
 
-// A block's tile: (row tile, column tile) of its number. Blocks that run at the same time take tiles of a square rather than of a
-// long row, so that their operands stay in the cache: 8 rows of tiles, column by column.
+// A block's tile: (row tile, column tile) of its number. Blocks that run at the same time take tiles of a square rather
+// than of a long row, so that their operands stay in the cache: 8 rows of tiles, column by column.
 struct TilePlace {
   int64_t row, column;
 };

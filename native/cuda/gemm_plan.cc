@@ -6,7 +6,7 @@ namespace xlformers::cuda {
 namespace {
 
 constexpr int64_t kMaxSplits = 32;
-constexpr int64_t kFewestSteps = 4;                        // of a part: below, filling the pipeline is most of the work
+constexpr int64_t kFewestSteps = 4;                      // of a part: below, filling the pipeline is most of the work
 constexpr int64_t kMaxPartialBytes = int64_t{64} << 20;  // of scratch memory
 // Clock cycles. A block's first loads and its epilogue; a launch more for adding up the parts.
 constexpr double kBlockCycles = 1500, kLaunchCycles = 4000;
@@ -15,13 +15,15 @@ constexpr double kBytesPerCycle = 16;  // of a multiprocessor's share of memory
 struct Tile {
   GemmKernel kernel;
   int64_t size;
-  int64_t blocks;       // that fit on a multiprocessor
+  int64_t blocks;        // that fit on a multiprocessor
   double multiply_adds;  // of a multiprocessor per cycle
 };
 
 // Tensor cores: 1024 a cycle where shared memory keeps up (A100; H100 by mma.sync about 1250). Float: 128.
-constexpr Tile kTensorTiles[] = {{GemmKernel::large_tile, large_tile, 2, 900}, {GemmKernel::small_tile, small_tile, 4, 500}};
-constexpr Tile kFloatTiles[] = {{GemmKernel::large_tile, large_tile, 2, 100}, {GemmKernel::small_tile, small_tile, 4, 60}};
+constexpr Tile kTensorTiles[] = {{GemmKernel::large_tile, large_tile, 2, 900},
+                                 {GemmKernel::small_tile, small_tile, 4, 500}};
+constexpr Tile kFloatTiles[] = {{GemmKernel::large_tile, large_tile, 2, 100},
+                                {GemmKernel::small_tile, small_tile, 4, 60}};
 constexpr Tile kDoubleTiles[] = {{GemmKernel::small_tile, small_tile, 2, 30}};
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -56,8 +58,7 @@ GemmPlan plan_gemm(const MatrixProductParams& params, int32_t multiprocessors) {
   for (const Tile* tile = tiles.first; tile != tiles.end; ++tile) {
     const int64_t count = divide_up(params.rows, tile->size) * divide_up(params.columns, tile->size);
     const int64_t slots = tile->blocks * multiprocessors;
-    const double step_cycles =
-        static_cast<double>(tile->size * tile->size * step * tile->blocks) / tile->multiply_adds;
+    const double step_cycles = static_cast<double>(tile->size * tile->size * step * tile->blocks) / tile->multiply_adds;
     for (int64_t wanted = 1; wanted <= std::min(kMaxSplits, std::max<int64_t>(steps / kFewestSteps, 1)); ++wanted) {
       const int64_t split_steps = std::max<int64_t>(divide_up(steps, wanted), 1);
       const int64_t splits = std::max<int64_t>(divide_up(steps, split_steps), 1);

@@ -1,5 +1,5 @@
-// Which of the own kernels multiplies two matrices, and in how many parts of the inner dimension: a function of the shape and of the
-// device's size alone, so that a device always gives the same result.
+// Which of the own kernels multiplies two matrices, and in how many parts of the inner dimension: a function of the
+// shape and of the device's size alone, so that a device always gives the same result.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ enum class GemmKernel : int32_t {
 
 struct GemmPlan {
   GemmKernel kernel;
-  int32_t splits;        // blocks that share a tile, each with a part of the inner dimension; 1 for few_rows
-  int64_t split_inner;   // of all parts but the last: a multiple of the kernel's step
+  int32_t splits;       // blocks that share a tile, each with a part of the inner dimension; 1 for few_rows
+  int64_t split_inner;  // of all parts but the last: a multiple of the kernel's step
 };
 
 constexpr int64_t large_tile = 128, small_tile = 64;

@@ -1,10 +1,11 @@
-// Matrix products of float and double by multiply-adds: a block of 256 threads computes a tile of 16 kThread x 16 kThread, a thread
-// kThread x kThread of it from registers. Tiles of 64 / kThread inner elements lie in shared memory as [inner][line], twice: one is filled
-// while the other is used, its elements, four per thread, on the way in registers meanwhile.
+// Matrix products of float and double by multiply-adds: a block of 256 threads computes a tile of 16 kThread x 16
+// kThread, a thread kThread x kThread of it from registers. Tiles of 64 / kThread inner elements lie in shared memory
+// as [inner][line], twice: one is filled while the other is used, its elements, four per thread, on the way in
+// registers meanwhile.
 //
-// Float: 128 multiply-adds per clock and multiprocessor; an inner element takes a warp 64 instructions of arithmetic and 4 of shared
-// memory (8 x 8 per thread). H100, 8192 x 4096 x 1024: 68.7 GFLOP, 184 MB; expected 45 of 60 TFLOP/s, 1.5 ms (memory alone: 61 us).
-// Double is for tests.
+// Float: 128 multiply-adds per clock and multiprocessor; an inner element takes a warp 64 instructions of arithmetic
+// and 4 of shared memory (8 x 8 per thread). H100, 8192 x 4096 x 1024: 68.7 GFLOP, 184 MB; expected 45 of 60
+// TFLOP/s, 1.5 ms (memory alone: 61 us). Double is for tests.
 #pragma once
 
 #include "cuda/gemm_epilogue.cuh"
@@ -19,8 +20,8 @@ struct RegisterTile {
   static constexpr int kTile = 16 * kThread, kStep = 64 / kThread;
   static constexpr int kElements = 4 * kRegisterThreads;
 
-  // Of an element, or of four neighbouring lines. Lines are permuted so that threads that store single elements of neighbouring
-  // lines, kStep / 4 times the same ones, meet 32 banks.
+  // Of an element, or of four neighbouring lines. Lines are permuted so that threads that store single elements of
+  // neighbouring lines, kStep / 4 times the same ones, meet 32 banks.
   static __device__ __forceinline__ int offset(int k, int line) { return k * kTile + (line ^ k / 4 * (128 / kStep)); }
 
   // Where the thread reads next, and where it writes.
@@ -40,7 +41,8 @@ struct RegisterTile {
   };
 
   // `rest`: inner elements left from the tile's first on.
-  static __device__ __forceinline__ void fetch(T (&carried)[4], const GemmOperand<T>& operand, Walk& walk, int64_t rest) {
+  static __device__ __forceinline__ void fetch(T (&carried)[4], const GemmOperand<T>& operand, Walk& walk,
+                                               int64_t rest) {
     const int valid = walk.lines * limited(rest - walk.step, operand.along ? 4 : 1);
     if (valid == 4 && operand.width == 4) {
       load_four(walk.from, carried);
@@ -71,7 +73,8 @@ struct alignas(16) RegisterStages {
 };
 
 template <typename T, int kThread>
-__global__ void __launch_bounds__(kRegisterThreads, 2) multiply_in_registers(const GemmProblem<T> problem, const GemmOutput<T> out) {
+__global__ void __launch_bounds__(kRegisterThreads, 2)
+    multiply_in_registers(const GemmProblem<T> problem, const GemmOutput<T> out) {
   using Tile = RegisterTile<T, kThread>;
   constexpr int kTile = Tile::kTile, kStep = Tile::kStep;
   XL_SHARED(stages, RegisterStages<T, kThread>);
@@ -119,8 +122,8 @@ __global__ void __launch_bounds__(kRegisterThreads, 2) multiply_in_registers(con
     __syncthreads();
   }
 
-  // By way of a thread's own 16 elements of shared memory, which a loop may index: the epilogue is long, and unrolled it would not fit
-  // into the instruction cache.
+  // By way of a thread's own 16 elements of shared memory, which a loop may index: the epilogue is long, and unrolled
+  // it would not fit into the instruction cache.
   constexpr int kParts = kThread * kThread / 16;
   T* const staged = &tiles[0][0][0] + 4 * threadIdx.x;
 #pragma unroll 1
@@ -138,8 +141,8 @@ __global__ void __launch_bounds__(kRegisterThreads, 2) multiply_in_registers(con
 #pragma unroll 1
     for (int i = 0; i < 4; ++i) {
       const int first = part * 16 + i * 4;
-      put_four(out, blockIdx.y, row + thread_line(thread_row, first / kThread), column + thread_line(thread_column, first % kThread),
-               staged + i * (4 * kRegisterThreads));
+      put_four(out, blockIdx.y, row + thread_line(thread_row, first / kThread),
+               column + thread_line(thread_column, first % kThread), staged + i * (4 * kRegisterThreads));
     }
   }
 }

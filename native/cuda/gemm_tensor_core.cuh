@@ -1,12 +1,14 @@
-// Matrix products of bf16 and fp16 by tensor cores: mma.m16n8k16, operands by cp.async in three stages of 32 inner elements.
+// Matrix products of bf16 and fp16 by tensor cores: mma.m16n8k16, operands by cp.async in three stages of 32 inner
+// elements.
 //
-// A block of 4 warps computes a tile of kTile x kTile; a warp a quarter. Stages keep the operands in the order of memory, rows of 64
-// bytes (`along`) or of a tile (across); 16-byte chunks are permuted within a row so that the 8 rows of an ldmatrix lie in different
-// banks.
+// A block of 4 warps computes a tile of kTile x kTile; a warp a quarter. Stages keep the operands in the order of
+// memory, rows of 64 bytes (`along`) or of a tile (across); 16-byte chunks are permuted within a row so that the 8 rows
+// of an ldmatrix lie in different banks.
 //
-// Reads (rows * columns / kTile) * inner * 2 operands from the cache, each of them from memory about once; 2 rows * columns * inner
-// FLOPs. H100, 8192 x 4096 x 1024 (a feed-forward layer, bf16): 68.7 GFLOP, 92 MB. mma.sync gives about 62 % of the 800 TFLOP/s of
-// wgmma, and shared memory is busy 85 % of that time; expected 400 TFLOP/s, 172 us (memory alone: 31 us).
+// Reads (rows * columns / kTile) * inner * 2 operands from the cache, each of them from memory about once; 2 rows *
+// columns * inner FLOPs. H100, 8192 x 4096 x 1024 (a feed-forward layer, bf16): 68.7 GFLOP, 92 MB. mma.sync gives about
+// 62 % of the 800 TFLOP/s of wgmma, and shared memory is busy 85 % of that time; expected 400 TFLOP/s, 172 us (memory
+// alone: 31 us).
 #pragma once
 
 #include "cuda/gemm_epilogue.cuh"
@@ -20,25 +22,43 @@ constexpr int kChunk = 8;  // elements of 16 bytes
 template <int kTile, bool kAlong, typename T>
 struct TensorTile {
   static constexpr int kElements = kTile * kTensorStep;
-  static constexpr int kRowChunks = (kAlong ? kTensorStep : kTile) / kChunk;
+  static constexpr int kTileRows = kAlong ? kTile : kTensorStep, kRowChunks = (kAlong ? kTensorStep : kTile) / kChunk;
+  static constexpr int kRowsAtOnce = kTensorThreads / kRowChunks;
+  static_assert(kRowsAtOnce % 8 == 0, "all rows of a thread have their chunks in the same order");
 
   // Of a chunk, in elements. Two rows of 64 bytes fill the 32 banks, hence the half of the row's number.
   static __device__ __forceinline__ int offset(int row, int chunk) {
     return (row * kRowChunks + (chunk ^ (kAlong ? row >> 1 & 3 : row & 7))) * kChunk;
   }
 
-  // Copies inner elements [k, k + 32) of lines [line, line + kTile); zeros where there are none. `end`: of the inner dimension.
-  static __device__ __forceinline__ void load(T* tile, const GemmOperand<T>& operand, int64_t line, int64_t k, int64_t end) {
-#pragma unroll
-    for (int i = 0; i < kElements / kChunk / kTensorThreads; ++i) {
-      const int number = static_cast<int>(threadIdx.x) + i * kTensorThreads;
-      const int row = number / kRowChunks, chunk = number % kRowChunks;
-      const int64_t chunk_line = line + (kAlong ? row : chunk * kChunk), chunk_k = k + (kAlong ? chunk * kChunk : row);
-      const int lines = limited(operand.size - chunk_line, kAlong ? 1 : kChunk), steps = limited(end - chunk_k, kAlong ? kChunk : 1);
-      const int valid = lines * steps;
-      const T* const from = operand.data + (valid == 0 ? 0 : kAlong ? chunk_line * operand.stride + chunk_k : chunk_k * operand.stride + chunk_line);
-      copy(tile + offset(row, chunk), from, valid, operand.width);
+  // A thread copies the same chunk of every kRowsAtOnce-th row. Of the lines those that exist, zeros for the others.
+  struct Walk {
+    const T* from;  // the chunk of the next stage
+    int to, row, lines, step;
+
+    __device__ __forceinline__ Walk(const GemmOperand<T>& operand, int64_t line, int64_t k) {
+      const int thread = static_cast<int>(threadIdx.x), chunk = thread % kRowChunks;
+      row = thread / kRowChunks;
+      to = offset(row, chunk);
+      const int first_line = kAlong ? 0 : chunk * kChunk;
+      lines = limited(operand.size - line - first_line, kAlong ? kTile : kChunk);
+      step = kAlong ? chunk * kChunk : 0;
+      from = kAlong ? operand.data + (line + row) * operand.stride + k + step
+                    : operand.data + (k + row) * operand.stride + line + first_line;
     }
+  };
+
+  // `rest`: inner elements left from the stage's first on.
+  static __device__ __forceinline__ void load(T* tile, const GemmOperand<T>& operand, Walk& walk, int64_t rest) {
+    const int steps = limited(rest - walk.step, kAlong ? kChunk : kTensorStep);
+#pragma unroll
+    for (int i = 0; i < kTileRows / kRowsAtOnce; ++i) {
+      const bool there = walk.row + i * kRowsAtOnce < (kAlong ? walk.lines : steps);
+      const int valid = there ? (kAlong ? steps : walk.lines) : 0;
+      copy(tile + walk.to + i * kRowsAtOnce * kRowChunks * kChunk, walk.from + i * kRowsAtOnce * operand.stride, valid,
+           operand.width);
+    }
+    walk.from += kAlong ? kTensorStep : kTensorStep * operand.stride;
   }
 
  private:
@@ -49,7 +69,7 @@ struct TensorTile {
 #pragma unroll
       for (int i = 0; i < kChunk; i += 2) {
         const int left = limited(valid - i, 2);
-        cp_async<4>(to + i, left == 0 ? from : from + i, left * 2);
+        cp_async<4>(to + i, from + i, left * 2);
       }
     } else {
 #pragma unroll
@@ -58,8 +78,8 @@ struct TensorTile {
   }
 };
 
-// Lanes' addresses for four 8x8 matrices of 16 lines by 16 inner elements. `lines_first`: the second matrix is that of the next 8 lines
-// (as the registers of A want it), else that of the next 8 inner elements (as two tiles of B do).
+// Lanes' addresses for four 8x8 matrices of 16 lines by 16 inner elements. `lines_first`: the second matrix is that of
+// the next 8 lines (as the registers of A want it), else that of the next 8 inner elements (as two tiles of B do).
 template <bool kLinesFirst, typename Tile, bool kAlong, typename T>
 __device__ __forceinline__ void load_fragment(uint32_t (&fragment)[4], const T* tile, int line, int k, int lane) {
   const int low = (lane >> 3 & 1) * 8, high = (lane >> 4) * 8;
@@ -94,13 +114,16 @@ __global__ void __launch_bounds__(kTensorThreads, kTile == 128 ? 2 : 4)
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int warp_row = warp / 2 * kWarpTile, warp_column = warp % 2 * kWarpTile;
 
-  // The next stage to be loaded; nothing beyond the end, but a group all the same, which keeps the count of those under way.
+  // The next stage to be loaded; nothing beyond the end, but a group all the same, which keeps the count of those under
+  // way.
+  typename TileA::Walk walk_a(problem.a, row, begin);
+  typename TileB::Walk walk_b(problem.b, column, begin);
   const auto load_stage = [&](int step) {
     if (step < steps) {
       T* const stage = stages + step % kTensorStages * kStageElements;
-      const int64_t k = begin + int64_t{step} * kTensorStep;
-      TileA::load(stage, problem.a, row, k, end);
-      TileB::load(stage + TileA::kElements, problem.b, column, k, end);
+      const int64_t rest = end - begin - int64_t{step} * kTensorStep;
+      TileA::load(stage, problem.a, walk_a, rest);
+      TileB::load(stage + TileA::kElements, problem.b, walk_b, rest);
     }
     cp_async_commit();
   };
@@ -120,11 +143,13 @@ __global__ void __launch_bounds__(kTensorThreads, kTile == 128 ? 2 : 4)
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i) load_fragment<true, TileA, kAlongA>(a[i], tile_a, warp_row + 16 * i, k, lane);
 #pragma unroll
-      for (int j = 0; j < kColumnTiles / 2; ++j) load_fragment<false, TileB, kAlongB>(b[j], tile_b, warp_column + 16 * j, k, lane);
+      for (int j = 0; j < kColumnTiles / 2; ++j)
+        load_fragment<false, TileB, kAlongB>(b[j], tile_b, warp_column + 16 * j, k, lane);
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i) {
 #pragma unroll
-        for (int j = 0; j < kColumnTiles; ++j) mma_m16n8k16<T>(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        for (int j = 0; j < kColumnTiles; ++j)
+          mma_m16n8k16<T>(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
       }
     }
   }

@@ -1,5 +1,5 @@
-// c (+)= activation(op(a) op(b) + bias) + residual: by cuBLASLt where it is to be had and knows the operand types, by own kernels
-// otherwise, for few rows, and wherever the library has no algorithm.
+// c (+)= activation(op(a) op(b) + bias) + residual: by cuBLASLt where it is to be had and knows the operand types, by
+// own kernels otherwise, for few rows, and wherever the library has no algorithm.
 #include "cuda/cublaslt_product.h"
 #include "cuda/gemm.h"
 #include "cuda/gemm_few_rows.cuh"
@@ -23,19 +23,21 @@ struct GemmLaunch {
 };
 
 template <typename T>
-Status launch_gemm(const Context& context, const GemmLaunch& shape, GemmKernelFunction<T> kernel, const GemmProblem<T>& problem,
-                   const GemmOutput<T>& out) {
+Status launch_gemm(const Context& context, const GemmLaunch& shape, GemmKernelFunction<T> kernel,
+                   const GemmProblem<T>& problem, const GemmOutput<T>& out) {
   if (shape.blocks > kMaxBlocks) {
     return make_status(StatusCode::unsupported, "a product of %lld x %lld takes more than 2^28 blocks",
                        static_cast<long long>(out.rows), static_cast<long long>(out.columns));
   }
   const dim3 grid(static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.splits));
-  return launch(LaunchShape{"matrix_product", grid, dim3(shape.threads), shape.shared_bytes, context.stream}, kernel, problem, out);
+  return launch(LaunchShape{"matrix_product", grid, dim3(shape.threads), shape.shared_bytes, context.stream}, kernel,
+                problem, out);
 }
 
 template <typename T, int kTile>
 GemmKernelFunction<T> tensor_core_kernel(bool along_a, bool along_b) {
-  if (along_a) return along_b ? multiply_by_tensor_cores<T, kTile, true, true> : multiply_by_tensor_cores<T, kTile, true, false>;
+  if (along_a)
+    return along_b ? multiply_by_tensor_cores<T, kTile, true, true> : multiply_by_tensor_cores<T, kTile, true, false>;
   return along_b ? multiply_by_tensor_cores<T, kTile, false, true> : multiply_by_tensor_cores<T, kTile, false, false>;
 }
 
@@ -69,7 +71,8 @@ Status launch_few_rows(const Context& context, const GemmProblem<T>& problem, co
   GemmLaunch shape = {0, 1, kFewRowsThreads, 0};
   if constexpr (sizeof(T) == 2) {
     shape.blocks = (out.columns + kTensorColumns - 1) / kTensorColumns;
-    const auto kernel = out.rows <= 8 ? multiply_few_rows_by_tensor_cores<T, 8> : multiply_few_rows_by_tensor_cores<T, 16>;
+    const auto kernel =
+        out.rows <= 8 ? multiply_few_rows_by_tensor_cores<T, 8> : multiply_few_rows_by_tensor_cores<T, 16>;
     return launch_gemm<T>(context, shape, kernel, problem, out);
   } else if constexpr (sizeof(T) == 4) {
     shape.blocks = (out.columns + kFloatColumns - 1) / kFloatColumns;
@@ -85,7 +88,8 @@ Status launch_few_rows(const Context& context, const GemmProblem<T>& problem, co
 
 template <typename T>
 Status multiply(const Context& context, const MatrixProductParams& params, const GemmPlan& plan) {
-  const GemmProblem<T> problem = {left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0};
+  const GemmProblem<T> problem = {
+      left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0};
   GemmOutput<T> out = output_of<T>(params);
   if (plan.kernel == GemmKernel::few_rows) return launch_few_rows<T>(context, problem, out);
   if (plan.splits == 1) return launch_tiles<T>(context, plan, problem, out);
@@ -101,10 +105,12 @@ Status multiply(const Context& context, const MatrixProductParams& params, const
 }  // namespace
 
 Status multiply_by_plan(const Context& context, const MatrixProductParams& params, const GemmPlan& plan) {
-  return with_float_type(params.dtype, [&](auto tag) { return multiply<typename decltype(tag)::Type>(context, params, plan); });
+  return with_float_type(params.dtype,
+                         [&](auto tag) { return multiply<typename decltype(tag)::Type>(context, params, plan); });
 }
 
-Status finish_stored_product(const Context& context, const MatrixProductParams& params, const void* product, int64_t stride) {
+Status finish_stored_product(const Context& context, const MatrixProductParams& params, const void* product,
+                             int64_t stride) {
   return with_float_type(params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     GemmOutput<T> out = output_of<T>(params);
@@ -118,7 +124,8 @@ Status finish_stored_product(const Context& context, const MatrixProductParams& 
 
 Status matrix_product(const Context& context, const void* block) {
   const auto& params = *static_cast<const MatrixProductParams*>(block);
-  if (params.packed_b) return make_status(StatusCode::unsupported, "the CUDA backend has no packed matrices: pass the matrix itself");
+  if (params.packed_b)
+    return make_status(StatusCode::unsupported, "the CUDA backend has no packed matrices: pass the matrix itself");
   if (params.rows == 0 || params.columns == 0) return ok_status();
   const GemmPlan plan = plan_gemm(params, context.device.multiprocessors);
   if (plan.kernel != GemmKernel::few_rows) {
@@ -130,7 +137,8 @@ Status matrix_product(const Context& context, const void* block) {
 }
 
 Status pack_matrix(const Context&, const void*) {
-  return make_status(StatusCode::unsupported, "the CUDA backend reads matrices where they lie: packing them is of no use");
+  return make_status(StatusCode::unsupported,
+                     "the CUDA backend reads matrices where they lie: packing them is of no use");
 }
 
 }  // namespace xlformers::cuda

@@ -1,5 +1,5 @@
-// matrix_product by cuBLASLt, with a stand-in for the library (fake_cublaslt.cc): how it is found, what it is asked for, what is done
-// after it and without it.
+// matrix_product by cuBLASLt, with a stand-in for the library (fake_cublaslt.cc): how it is found, what it is asked
+// for, what is done after it and without it.
 #include "cuda/cublaslt.h"
 
 #include <dlfcn.h>
@@ -46,7 +46,8 @@ int run(Size size, Options options, bool stored_first = false) {
   const MatrixProductParams block = product.params();
   const Status status = matrix_product(context.get(), &block);
   if (!status.ok()) throw std::runtime_error(std::string(status.message) + ": " + product.name());
-  if (control().complaint[0] != '\0') throw std::runtime_error(std::string(control().complaint) + ": " + product.name());
+  if (control().complaint[0] != '\0')
+    throw std::runtime_error(std::string(control().complaint) + ": " + product.name());
   product.check(stored_first);
   return control().products - before;
 }
@@ -170,7 +171,8 @@ TEST(the_library_and_a_pass_after_it_make_every_epilogue) {
 }
 
 TEST(what_the_library_can_do_in_one_pass_it_does) {
-  const auto passes = [](Activation activation, bool residual, bool accumulate, bool pre_activation, int64_t columns = 16) {
+  const auto passes = [](Activation activation, bool residual, bool accumulate, bool pre_activation,
+                         int64_t columns = 16) {
     Options options;
     options.activation = activation;
     options.bias = true;

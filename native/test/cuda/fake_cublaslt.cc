@@ -79,10 +79,12 @@ double gelu_tanh(double x) { return x * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI)
 bool aligned(const void* pointer, uint32_t alignment) { return reinterpret_cast<uintptr_t>(pointer) % alignment == 0; }
 
 // Of op(A) [m, k], op(B) [k, n], C and D [m, n].
-bool sizes_agree(const FakeDescription& description, const FakeLayout* a, const FakeLayout* b, const FakeLayout* c, const FakeLayout* d) {
+bool sizes_agree(const FakeDescription& description, const FakeLayout* a, const FakeLayout* b, const FakeLayout* c,
+                 const FakeLayout* d) {
   const bool ta = description.transpose[0] != 0, tb = description.transpose[1] != 0;
   const uint64_t m = ta ? a->columns : a->rows, k = ta ? a->rows : a->columns, n = tb ? b->rows : b->columns;
-  if ((tb ? b->columns : b->rows) != k || d->rows != m || d->columns != n || c->rows != m || c->columns != n) return false;
+  if ((tb ? b->columns : b->rows) != k || d->rows != m || d->columns != n || c->rows != m || c->columns != n)
+    return false;
   for (const FakeLayout* layout : {a, b, c, d}) {
     if (layout->stride < static_cast<int64_t>(layout->rows) || layout->type != d->type) return false;
   }
@@ -139,35 +141,44 @@ EXPORT int cublasLtMatmulPreferenceDestroy(Preference preference) {
   delete static_cast<FakePreference*>(preference);
   return kSuccess;
 }
-EXPORT int cublasLtMatmulPreferenceSetAttribute(Preference preference, int32_t attribute, const void* value, size_t bytes) {
+EXPORT int cublasLtMatmulPreferenceSetAttribute(Preference preference, int32_t attribute, const void* value,
+                                                size_t bytes) {
   auto* const to = static_cast<FakePreference*>(preference);
   if (attribute == kMaxWorkspaceBytes) return take(&to->workspace, value, bytes);
   if (attribute == kReductionSchemes) return take(&to->schemes, value, bytes);
-  if (attribute >= kMinAlignmentA && attribute < kMinAlignmentA + 4) return take(&to->alignment[attribute - kMinAlignmentA], value, bytes);
+  if (attribute >= kMinAlignmentA && attribute < kMinAlignmentA + 4)
+    return take(&to->alignment[attribute - kMinAlignmentA], value, bytes);
   return complain("an unknown preference");
 }
 
-EXPORT int cublasLtMatmulAlgoGetHeuristic(Handle, Description description, Layout a, Layout b, Layout c, Layout d, Preference preference,
-                                          int requested, HeuristicResult* results, int* found) {
+EXPORT int cublasLtMatmulAlgoGetHeuristic(Handle, Description description, Layout a, Layout b, Layout c, Layout d,
+                                          Preference preference, int requested, HeuristicResult* results, int* found) {
   ++fake_cublaslt_control.heuristics;
   *found = 0;
   const auto& operation = *static_cast<FakeDescription*>(description);
   const auto& preferred = *static_cast<FakePreference*>(preference);
   const auto* const layout_d = static_cast<FakeLayout*>(d);
-  if (!sizes_agree(operation, static_cast<FakeLayout*>(a), static_cast<FakeLayout*>(b), static_cast<FakeLayout*>(c), layout_d)) {
+  if (!sizes_agree(operation, static_cast<FakeLayout*>(a), static_cast<FakeLayout*>(b), static_cast<FakeLayout*>(c),
+                   layout_d)) {
     return complain("sizes that do not go together");
   }
   if ((operation.epilogue & kBias) != 0 && operation.bias == nullptr) return complain("a bias epilogue without a bias");
-  if ((operation.epilogue & kAuxiliary) != 0 && (operation.auxiliary == nullptr || operation.auxiliary_stride % 8 != 0 ||
-                                                  operation.auxiliary_stride < static_cast<int64_t>(layout_d->rows))) {
+  if ((operation.epilogue & kAuxiliary) != 0 &&
+      (operation.auxiliary == nullptr || operation.auxiliary_stride % 8 != 0 ||
+       operation.auxiliary_stride < static_cast<int64_t>(layout_d->rows))) {
     return complain("an auxiliary output that the library refuses");
   }
   if (preferred.schemes != kReduceComputeType) return complain("a reduction whose order may change");
-  if (requested < 1 || fake_cublaslt_control.refuses_algorithms || fake_cublaslt_control.workspace_bytes > preferred.workspace) {
+  if (requested < 1 || fake_cublaslt_control.refuses_algorithms ||
+      fake_cublaslt_control.workspace_bytes > preferred.workspace) {
     return kNotSupported;
   }
   const auto* const layout_a = static_cast<FakeLayout*>(a);
-  Choice choice{layout_d->rows, layout_d->columns, operation.transpose[0] != 0 ? layout_a->rows : layout_a->columns, {}, operation.epilogue};
+  Choice choice{layout_d->rows,
+                layout_d->columns,
+                operation.transpose[0] != 0 ? layout_a->rows : layout_a->columns,
+                {},
+                operation.epilogue};
   std::memcpy(choice.alignment, preferred.alignment, sizeof choice.alignment);
   std::memcpy(&results[0].algorithm, &choice, sizeof choice);
   results[0].workspace_bytes = fake_cublaslt_control.workspace_bytes;
@@ -176,17 +187,18 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(Handle, Description description, Layou
   return kSuccess;
 }
 
-EXPORT int cublasLtMatmul(Handle, Description description, const void* alpha, const void* a, Layout layout_a, const void* b, Layout layout_b,
-                          const void* beta, const void* c, Layout layout_c, void* d, Layout layout_d, const Algorithm* algorithm,
-                          void* workspace, size_t workspace_bytes, void*) {
+EXPORT int cublasLtMatmul(Handle, Description description, const void* alpha, const void* a, Layout layout_a,
+                          const void* b, Layout layout_b, const void* beta, const void* c, Layout layout_c, void* d,
+                          Layout layout_d, const Algorithm* algorithm, void* workspace, size_t workspace_bytes, void*) {
   if (fake_cublaslt_control.fails_to_multiply) return kNotSupported;
   const auto& operation = *static_cast<FakeDescription*>(description);
-  const auto &la = *static_cast<FakeLayout*>(layout_a), &lb = *static_cast<FakeLayout*>(layout_b), &lc = *static_cast<FakeLayout*>(layout_c),
-             &ld = *static_cast<FakeLayout*>(layout_d);
+  const auto &la = *static_cast<FakeLayout*>(layout_a), &lb = *static_cast<FakeLayout*>(layout_b),
+             &lc = *static_cast<FakeLayout*>(layout_c), &ld = *static_cast<FakeLayout*>(layout_d);
   Choice choice;
   std::memcpy(&choice, algorithm, sizeof choice);
   const bool ta = operation.transpose[0] != 0, tb = operation.transpose[1] != 0;
-  if (choice.m != ld.rows || choice.n != ld.columns || choice.k != (ta ? la.rows : la.columns) || choice.epilogue != operation.epilogue) {
+  if (choice.m != ld.rows || choice.n != ld.columns || choice.k != (ta ? la.rows : la.columns) ||
+      choice.epilogue != operation.epilogue) {
     return complain("an algorithm for another product");
   }
   if (!aligned(a, choice.alignment[0]) || !aligned(b, choice.alignment[1]) || !aligned(c, choice.alignment[2]) ||
@@ -211,7 +223,8 @@ EXPORT int cublasLtMatmul(Handle, Description description, const void* alpha, co
       double value = scale * sum;
       if (added != 0) value += added * load(lc.type, c, row + column * lc.stride);
       if ((operation.epilogue & kBias) != 0) value += load(ld.type, operation.bias, row);
-      if ((operation.epilogue & kAuxiliary) != 0) store(ld.type, operation.auxiliary, row + column * operation.auxiliary_stride, value);
+      if ((operation.epilogue & kAuxiliary) != 0)
+        store(ld.type, operation.auxiliary, row + column * operation.auxiliary_stride, value);
       if ((operation.epilogue & kRelu) != 0) value = value < 0 ? 0 : value;
       if ((operation.epilogue & kGelu) != 0) value = gelu_tanh(value);
       store(ld.type, d, row + column * ld.stride, value);

@@ -1,5 +1,5 @@
-// The own kernels of matrix_product, each forced over shapes that it may meet: odd sizes, all transposes, rows that do not begin at
-// multiples of 16 or 4 bytes, parts of the inner dimension.
+// The own kernels of matrix_product, each forced over shapes that it may meet: odd sizes, all transposes, rows that do
+// not begin at multiples of 16 or 4 bytes, parts of the inner dimension.
 #include "cuda/gemm.h"
 #include "product_case.h"
 
@@ -63,7 +63,8 @@ void check_epilogues(GemmKernel kernel, int32_t splits) {
   }
 }
 
-MatrixProductParams shape(DType dtype, int64_t rows, int64_t columns, int64_t inner, bool transpose_a, bool transpose_b) {
+MatrixProductParams shape(DType dtype, int64_t rows, int64_t columns, int64_t inner, bool transpose_a,
+                          bool transpose_b) {
   MatrixProductParams params{};
   params.dtype = dtype;
   params.rows = rows;
@@ -84,7 +85,9 @@ TEST(small_tiles_of_fp16_multiply_all_transposes) {
   check_tiles<__half>(GemmKernel::small_tile, {65, 67, 41}, {0, 1});
   check_tiles<__half>(GemmKernel::small_tile, {8, 16, 136}, {0, 2});
 }
-TEST(large_tiles_of_bf16_multiply_all_transposes) { check_tiles<__nv_bfloat16>(GemmKernel::large_tile, {136, 24, 104}, {0, 1}); }
+TEST(large_tiles_of_bf16_multiply_all_transposes) {
+  check_tiles<__nv_bfloat16>(GemmKernel::large_tile, {136, 24, 104}, {0, 1});
+}
 TEST(large_tiles_of_fp16_multiply_all_transposes) { check_tiles<__half>(GemmKernel::large_tile, {31, 130, 70}, {2}); }
 
 TEST(tiles_of_float_multiply_all_transposes) {

@@ -62,8 +62,8 @@ struct Options {
   Activation activation = Activation::none;
 };
 
-// Numbers are multiples of 2^-7 in [-1, 1), so that sums of up to 512 products are exact in float, in any order: without an activation
-// the result is right to the last bit.
+// Numbers are multiples of 2^-7 in [-1, 1), so that sums of up to 512 products are exact in float, in any order:
+// without an activation the result is right to the last bit.
 template <typename T>
 class ProductCase {
  public:
@@ -73,7 +73,8 @@ class ProductCase {
       : size_(size),
         options_(options),
         a_(options.transpose_a ? matrix(size.inner, size.rows, seed) : matrix(size.rows, size.inner, seed)),
-        b_(options.transpose_b ? matrix(size.columns, size.inner, seed + 1) : matrix(size.inner, size.columns, seed + 1)),
+        b_(options.transpose_b ? matrix(size.columns, size.inner, seed + 1)
+                               : matrix(size.inner, size.columns, seed + 1)),
         bias_(numbers(size.columns, seed + 2)),
         residual_(matrix(size.rows, size.columns, seed + 3)),
         c_before_(matrix(size.rows, size.columns, seed + 4)) {
@@ -116,8 +117,10 @@ class ProductCase {
         double sum = options_.bias ? bias_[static_cast<size_t>(column)] : 0;
         for (int64_t k = 0; k < size_.inner; ++k) sum += a(row, k) * b(k, column);
         const auto at = static_cast<size_t>(row * c_stride() + column);
-        if (options_.pre_activation) compare("pre_activation", row, column, static_cast<double>((*pre_array_)[at]), sum, 0);
-        // Functions are right to a few units of what is computed with, relative to 1 and to x; all activations have slopes below 1.13.
+        if (options_.pre_activation)
+          compare("pre_activation", row, column, static_cast<double>((*pre_array_)[at]), sum, 0);
+        // Functions are right to a few units of what is computed with, relative to 1 and to x; all activations have
+        // slopes below 1.13.
         const bool exact = options_.activation == Activation::none || options_.activation == Activation::relu;
         const double function_error = exact ? 0 : 16 * Format<T>::compute_epsilon * (1 + std::fabs(sum));
         double expected = activated(options_.activation, sum);
@@ -126,11 +129,13 @@ class ProductCase {
         if (options_.accumulate) expected += c_before_[at], terms += std::fabs(c_before_[at]);
         const double sum_error = exact ? 0 : 3 * Format<T>::compute_epsilon * terms;
         const double stored_error = stored_first ? 1.13 * Format<T>::epsilon * std::fabs(sum) : 0;
-        compare("c", row, column, static_cast<double>((*c_array_)[at]), expected, function_error + sum_error + stored_error);
+        compare("c", row, column, static_cast<double>((*c_array_)[at]), expected,
+                function_error + sum_error + stored_error);
       }
       for (int64_t column = size_.columns; column < c_stride() && row + 1 < size_.rows; ++column) {
         const auto at = static_cast<size_t>(row * c_stride() + column);
-        if (static_cast<double>((*c_array_)[at]) != c_before_[at]) fail(simt::Site::here(), "written between the rows of c: " + name());
+        if (static_cast<double>((*c_array_)[at]) != c_before_[at])
+          fail(simt::Site::here(), "written between the rows of c: " + name());
       }
     }
   }
@@ -140,10 +145,10 @@ class ProductCase {
   std::string name() const {
     const auto yes = [](bool value) { return value ? "1" : "0"; };
     return std::to_string(size_.rows) + "x" + std::to_string(size_.columns) + "x" + std::to_string(size_.inner) + " " +
-           dtype_name(Format<T>::dtype) + " transposed " + yes(options_.transpose_a) + yes(options_.transpose_b) + " padding " +
-           std::to_string(options_.padding) + " bias " + yes(options_.bias) + " residual " + yes(options_.residual) + " pre " +
-           yes(options_.pre_activation) + " accumulate " + yes(options_.accumulate) + " activation " +
-           std::to_string(static_cast<int>(options_.activation));
+           dtype_name(Format<T>::dtype) + " transposed " + yes(options_.transpose_a) + yes(options_.transpose_b) +
+           " padding " + std::to_string(options_.padding) + " bias " + yes(options_.bias) + " residual " +
+           yes(options_.residual) + " pre " + yes(options_.pre_activation) + " accumulate " + yes(options_.accumulate) +
+           " activation " + std::to_string(static_cast<int>(options_.activation));
   }
 
  private:
@@ -179,11 +184,13 @@ class ProductCase {
   void compare(const char* what, int64_t row, int64_t column, double got, double expected, double error) const {
     if (error == 0 && got == static_cast<double>(T(static_cast<Compute<T>>(expected)))) return;
     // Rounding to T, of a number that may be off by `error`; the least numbers of fp16 are multiples of 2^-24.
-    const double tolerance = error + Format<T>::epsilon * (std::fabs(expected) + error) + (sizeof(T) == 2 ? 0x1p-25 : 0);
+    const double tolerance =
+        error + Format<T>::epsilon * (std::fabs(expected) + error) + (sizeof(T) == 2 ? 0x1p-25 : 0);
     if (error != 0 && std::fabs(got - expected) <= tolerance) return;
-    simt::testing::fail(simt::Site::here(), std::string(what) + "[" + std::to_string(row) + ", " + std::to_string(column) + "] is " +
-                                                std::to_string(got) + ", expected " + std::to_string(expected) + " +- " +
-                                                std::to_string(tolerance) + ": " + name());
+    simt::testing::fail(simt::Site::here(), std::string(what) + "[" + std::to_string(row) + ", " +
+                                                std::to_string(column) + "] is " + std::to_string(got) + ", expected " +
+                                                std::to_string(expected) + " +- " + std::to_string(tolerance) + ": " +
+                                                name());
   }
 
   Size size_;
