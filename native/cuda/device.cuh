@@ -1,5 +1,6 @@
 // What every kernel file includes first: CUDA by nvcc, or the same kernels for the host's compiler by the emulator
-// (native/test/simt). Beyond CUDA's own names, kernels use those declared here, and nothing else that differs between the two.
+// (native/test/simt). Beyond CUDA's own names, kernels use those declared here, and nothing else that differs between
+// the two.
 #pragma once
 
 #include <cstddef>
@@ -37,8 +38,8 @@ template <typename T>
 __device__ __forceinline__ void mma_m16n8k16(float (&accumulator)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 
 template <>
-__device__ __forceinline__ void mma_m16n8k16<__nv_bfloat16>(float (&accumulator)[4], const uint32_t (&a)[4], uint32_t b0,
-                                                            uint32_t b1) {
+__device__ __forceinline__ void mma_m16n8k16<__nv_bfloat16>(float (&accumulator)[4], const uint32_t (&a)[4],
+                                                            uint32_t b0, uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(accumulator[0]), "+f"(accumulator[1]), "+f"(accumulator[2]), "+f"(accumulator[3])
@@ -48,10 +49,9 @@ __device__ __forceinline__ void mma_m16n8k16<__nv_bfloat16>(float (&accumulator)
 template <>
 __device__ __forceinline__ void mma_m16n8k16<__half>(float (&accumulator)[4], const uint32_t (&a)[4], uint32_t b0,
                                                      uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(accumulator[0]), "+f"(accumulator[1]), "+f"(accumulator[2]), "+f"(accumulator[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(accumulator[0]), "+f"(accumulator[1]), "+f"(accumulator[2]), "+f"(accumulator[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // accumulator [16, 8] += A [16, 8] B [8, 8], operands from to_tf32().
@@ -69,7 +69,8 @@ __device__ __forceinline__ uint32_t to_tf32(float value) {
   return bits;
 }
 
-// `count` 8x8 matrices of 16-bit values; lanes 8i to 8i + 7 give the addresses of the rows of matrix i, aligned to 16 bytes.
+// `count` 8x8 matrices of 16-bit values; lanes 8i to 8i + 7 give the addresses of the rows of matrix i, aligned to 16
+// bytes.
 template <int count>
 __device__ __forceinline__ void ldmatrix(uint32_t (&fragment)[count], const void* row) {
   static_assert(count == 1 || count == 2 || count == 4, "ldmatrix loads 1, 2 or 4 matrices");
@@ -113,7 +114,8 @@ __device__ __forceinline__ void ldmatrix_transposed(uint32_t (&fragment)[count],
 }
 
 // Copies `bytes` (4, 8 or 16, both sides aligned to it) to shared memory in the background; those behind the first
-// `source_bytes` become zero. The data is there for this thread after cp_async_wait, for others after a barrier behind it.
+// `source_bytes` become zero. The data is there for this thread after cp_async_wait, for others after a barrier behind
+// it.
 template <int bytes>
 __device__ __forceinline__ void cp_async(void* shared, const void* global, int source_bytes = bytes) {
   static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async copies 4, 8 or 16 bytes");
@@ -217,14 +219,16 @@ Status launch(const LaunchShape& shape, void (*kernel)(Parameters...), Arguments
   constexpr size_t kWithoutAsking = 48 * 1024;
   cudaError_t error = cudaSuccess;
   if (shape.shared_bytes > kWithoutAsking) {
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
+    error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
   }
   if (error == cudaSuccess) {
     kernel<<<shape.grid, shape.block, shape.shared_bytes, static_cast<cudaStream_t>(shape.stream)>>>(arguments...);
     error = cudaGetLastError();
   }
   if (error == cudaSuccess) return ok_status();
-  return make_status(StatusCode::device, "%s: the kernel could not be launched: %s", shape.name, cudaGetErrorString(error));
+  return make_status(StatusCode::device, "%s: the kernel could not be launched: %s", shape.name,
+                     cudaGetErrorString(error));
 #else
   const ::simt::Grid grid = {shape.name, shape.grid, shape.block, shape.shared_bytes};
   const ::simt::Fault fault = ::simt::launch(grid, kernel, arguments...);

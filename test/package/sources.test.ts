@@ -3,14 +3,18 @@ import path from 'node:path';
 import { repository } from '../support/cli';
 
 const read = (...parts: string[]) => readFileSync(path.join(repository, ...parts), 'utf8');
-const nativeFiles = ['core', 'cpu', 'addon'].flatMap((folder) =>
-  readdirSync(path.join(repository, 'native', folder)).map((name) => `native/${folder}/${name}`),
-);
+const filesIn = (folder: string) =>
+  readdirSync(path.join(repository, folder), { withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ name }) => `${folder}/${name}`);
+const addonFiles = ['native/core', 'native/cpu', 'native/addon'].flatMap(filesIn);
+const emulatorFiles = filesIn('native/test/simt');
+const nativeFiles = [...addonFiles, ...filesIn('native/cuda'), ...emulatorFiles];
 
 test('both builds read the one list, and it has every source once', () => {
   const { host, kernels } = JSON.parse(read('native', 'sources.json')) as { host: string[]; kernels: string[] };
   const listed = [...host, ...kernels].sort();
-  expect(listed).toEqual(nativeFiles.filter((name) => name.endsWith('.cc')).sort());
+  expect(listed).toEqual(addonFiles.filter((name) => name.endsWith('.cc')).sort());
   expect(read('CMakeLists.txt')).toContain('native/sources.json');
   expect(read('binding.gyp')).toContain('./native/sources.json');
 });
@@ -21,8 +25,12 @@ test('native floors include only what lies below them', () => {
     cpu: /^(core|cpu)\//,
     // The addon links the embedded backend and knows nothing else of it.
     addon: /^(core|addon)\/|^cpu\/cpu_backend\.h$/,
+    cuda: /^(core|cuda)\//,
+    // The emulator stands in for CUDA and knows nothing of what is built on it; its tests do.
+    test: /^simt\//,
   };
   for (const file of nativeFiles) {
+    if (/_test\.cc$|testing\.h$|mutants\.cuh$|\.(txt|md)$/.test(file)) continue;
     const folder = file.split('/')[1] as string;
     for (const [, included] of read(file).matchAll(/#include "([^"]+)"/g)) {
       expect([file, included]).toEqual([file, expect.stringMatching(allowed[folder] as RegExp)]);
@@ -30,6 +38,23 @@ test('native floors include only what lies below them', () => {
     const forbidden = folder === 'addon' ? /immintrin|cuda_runtime/ : /<(napi|node_api)\.h>/;
     expect([file, forbidden.test(read(file))]).toEqual([file, false]);
   }
+});
+
+/** What the host's compiler sees in place of CUDA enters in one place, so that nvcc and the emulator compile the same kernels. */
+test('one header tells the two worlds of CUDA sources apart', () => {
+  const cuda = filesIn('native/cuda');
+  const divided = cuda.filter((name) => /__CUDACC__|<simt\/|<cuda_|\basm\b|\bsimt::/.test(read(name)));
+  expect(divided).toEqual(['native/cuda/device.cuh']);
+  for (const name of cuda) expect([name, /__shared__/.test(read(name))]).toEqual([name, name.endsWith('device.cuh')]);
+});
+
+test.each(['simt', 'cuda'])('native/test/%s builds every source that it has', (folder) => {
+  const listed =
+    read('native', 'test', folder, 'CMakeLists.txt')
+      .replace(/#.*/g, '')
+      .match(/\b\w+\.cc\b/g) ?? [];
+  const sources = filesIn(`native/test/${folder}`).filter((name) => name.endsWith('.cc'));
+  expect([...listed].sort()).toEqual(sources.map((name) => path.basename(name)).sort());
 });
 
 test('one file of lib/ loads the addon, one reads the environment', () => {

@@ -1,5 +1,6 @@
-// Shared memory by name, and cp.async. A copy lands no sooner than its wait, so a kernel that forgets to wait reads poison; when
-// the source is read is up to the schedule, as it is on a device.
+// Shared memory by name, and cp.async. On a device a copy reads its source and lands at some time between its issue and
+// its wait. In order, it reads at once and lands at the wait, so that a kernel that forgets to wait reads poison; run
+// ahead, it also reads at the wait; at random, it may land at once as well, over data that others still use.
 #include <cstdlib>
 #include <cstring>
 
@@ -14,27 +15,25 @@ void* static_shared(const void* key, size_t bytes, size_t alignment) {
   const size_t limit = block.launch().options.shared_limit;
   void* variable = block.shared().variable(key, bytes, alignment, limit);
   if (variable == nullptr) {
-    block.fail(FaultKind::launch, block.self(), "a shared variable of %zu bytes does not fit into %zu bytes of shared memory",
-               bytes, limit);
+    block.fail(FaultKind::launch, block.self(),
+               "a shared variable of %zu bytes does not fit into %zu bytes of shared memory", bytes, limit);
   }
   return variable;
 }
 
-static bool read_at_issue(Block& block) {
-  switch (block.launch().options.schedule) {
-    case Schedule::in_order: return true;
-    case Schedule::run_ahead: return false;
-    case Schedule::random: return (block.draw() & 0x100u) != 0;
-  }
-  return true;
+static void choose_times(Block& block, AsyncCopy* copy) {
+  const Schedule schedule = block.launch().options.schedule;
+  const uint32_t draw = schedule == Schedule::random ? block.draw() >> 8 & 3u : 0;
+  copy->taken = schedule == Schedule::in_order || draw != 0;
+  copy->landed = draw >= 2;
 }
 
 void async_copy(void* shared, const void* global, int bytes, int source_bytes) {
   Block& block = running_block("cp.async");
   Thread& thread = block.self();
   if (!block.shared().contains(shared, static_cast<size_t>(bytes))) {
-    block.fail(FaultKind::out_of_bounds, thread, "cp.async writes %d bytes at %p, which is not in the block's shared memory",
-               bytes, shared);
+    block.fail(FaultKind::out_of_bounds, thread,
+               "cp.async writes %d bytes at %p, which is not in the block's shared memory", bytes, shared);
   }
   if (source_bytes < 0 || source_bytes > bytes) {
     block.fail(FaultKind::out_of_bounds, thread, "cp.async of %d bytes from a source of %d", bytes, source_bytes);
@@ -42,8 +41,9 @@ void async_copy(void* shared, const void* global, int bytes, int source_bytes) {
   // The device requires the source's alignment even when it reads nothing.
   if (reinterpret_cast<uintptr_t>(shared) % static_cast<size_t>(bytes) != 0 ||
       reinterpret_cast<uintptr_t>(global) % static_cast<size_t>(bytes) != 0) {
-    block.fail(FaultKind::misaligned, thread, "cp.async of %d bytes from %p to byte %zu of shared memory: both must be aligned to it",
-               bytes, global, block.shared().offset(shared));
+    block.fail(FaultKind::misaligned, thread,
+               "cp.async of %d bytes from %p to byte %zu of shared memory: both must be aligned to it", bytes, global,
+               block.shared().offset(shared));
   }
   begin_async_write(block, thread, shared, static_cast<size_t>(bytes));
   if (thread.copy_count == thread.copy_capacity) {
@@ -60,8 +60,10 @@ void async_copy(void* shared, const void* global, int bytes, int source_bytes) {
   if (source_bytes > 0) {
     check_access(block, thread, global, static_cast<size_t>(source_bytes), 1, Access::read, "cp.async", nullptr);
   }
-  copy.taken = read_at_issue(block);
+  choose_times(block, &copy);
   if (copy.taken) std::memcpy(copy.data, global, static_cast<size_t>(source_bytes));
+  std::memset(copy.data + source_bytes, 0, static_cast<size_t>(bytes - source_bytes));
+  if (copy.landed) std::memcpy(shared, copy.data, static_cast<size_t>(bytes));
 }
 
 void async_commit() { ++running_block("cp.async.commit_group").self().groups_committed; }
@@ -82,9 +84,8 @@ void async_wait(int groups_left) {
       check_access(block, thread, copy.global, source_bytes, 1, Access::read, "cp.async", nullptr);
       std::memcpy(copy.data, copy.global, source_bytes);
     }
-    std::memset(copy.data + source_bytes, 0, bytes - source_bytes);
     end_async_write(block, thread, copy.shared, bytes);
-    std::memcpy(copy.shared, copy.data, bytes);
+    if (!copy.landed) std::memcpy(copy.shared, copy.data, bytes);
   }
   thread.copy_count = kept;
 }

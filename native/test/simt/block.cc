@@ -101,7 +101,7 @@ void Block::prepare(uint32_t linear_index, uint64_t seed) {
 
 void Block::shuffle_order() {
   for (int place = 0; place < warp_count_; ++place) warp_order_[place] = place;
-  lane_turn_ = 0;
+  lane_turn_ = burst_ = 0;
   if (launch_->options.schedule == Schedule::run_ahead && launch_->options.seed != 0) {
     for (int place = warp_count_ - 1; place > 0; --place) {
       const int other = static_cast<int>(draw() % static_cast<uint32_t>(place + 1));
@@ -120,6 +120,7 @@ bool Block::run(const Launch& launch, uint32_t linear_index, uint64_t seed) {
   Thread& first = threads_[warp_order_[0] * kWarp];
   self_ = &first;
   current = this;
+  host_ = Fiber();
   switch_fiber(&host_, &first.fiber);
   current = nullptr;
   ++counters_.blocks;
@@ -169,7 +170,7 @@ void Block::run_collective(Warp& warp, int warp_number, uint32_t lanes, const Co
   if (collective.whole_warp && lanes != kAllLanes) {
     const Thread& one = threads_[warp_number * kWarp + __builtin_ctz(lanes)];
     fail(FaultKind::divergence, one, "%s (%s:%d) needs all 32 lanes of the warp, and only those of mask %08x are left",
-         collective.name, one.site.file, one.site.line, lanes);
+         collective.name, one.site.name(), one.site.line, lanes);
   }
   ++counters_.collectives;
   collective.run(*this, warp_number * kWarp, lanes, warp.operands);
@@ -188,11 +189,11 @@ void Block::meet(uint32_t mask, const Collective& collective, void* operand, Sit
   thread.collective_name = collective.name;
   thread.site = site;
   if ((mask & bit) == 0) {
-    fail(FaultKind::divergence, thread, "%s (%s:%d) with mask %08x, which lacks its own lane %d", collective.name, site.file,
-         site.line, mask, thread.lane);
+    fail(FaultKind::divergence, thread, "%s (%s:%d) with mask %08x, which lacks its own lane %d", collective.name,
+         site.name(), site.line, mask, thread.lane);
   }
-  // Lanes that came before and are in the mask agree with each other: comparing with one is enough. If there is none, one
-  // may still wait for this lane.
+  // Lanes that came before and are in the mask agree with each other: comparing with one is enough. If there is none,
+  // one may still wait for this lane.
   uint32_t before = warp.arrived & mask;
   if (before == 0 && (warp.awaited & bit) != 0) {
     for (uint32_t rest = warp.arrived; rest != 0; rest &= rest - 1) {
@@ -202,12 +203,11 @@ void Block::meet(uint32_t mask, const Collective& collective, void* operand, Sit
   }
   if (before != 0) {
     const Thread& other = threads_[thread.warp * kWarp + __builtin_ctz(before)];
-    if (other.collective != &collective || other.mask != mask || other.site.line != site.line ||
-        std::strcmp(other.site.file, site.file) != 0) {
+    if (other.collective != &collective || other.mask != mask || other.site != site) {
       fail(FaultKind::divergence, thread,
-           "lane %d is at %s (%s:%d) with mask %08x while lane %d waits for it at %s (%s:%d) with mask %08x", thread.lane,
-           collective.name, site.file, site.line, mask, other.lane, other.collective->name, other.site.file, other.site.line,
-           other.mask);
+           "lane %d is at %s (%s:%d) with mask %08x while lane %d waits for it at %s (%s:%d) with mask %08x",
+           thread.lane, collective.name, site.name(), site.line, mask, other.lane, other.collective->name,
+           other.site.name(), other.site.line, other.mask);
     }
   }
   thread.collective = &collective;
@@ -245,12 +245,11 @@ int Block::wait_at_block_barrier(BarrierKind kind, int predicate, Site site) {
     barrier.kind = kind;
     barrier.first = &thread;
     barrier.count = 0;
-  } else if (kind != barrier.kind || site.line != barrier.first->site.line ||
-             std::strcmp(site.file, barrier.first->site.file) != 0) {
+  } else if (kind != barrier.kind || site != barrier.first->site) {
     const Thread& first = *barrier.first;
-    fail(FaultKind::divergence, thread, "at %s (%s:%d) while thread (%u, %u, %u) waits at %s (%s:%d)", barrier_name(kind),
-         site.file, site.line, first.index.x, first.index.y, first.index.z, first.collective_name, first.site.file,
-         first.site.line);
+    fail(FaultKind::divergence, thread, "at %s (%s:%d) while thread (%u, %u, %u) waits at %s (%s:%d)",
+         barrier_name(kind), site.name(), site.line, first.index.x, first.index.y, first.index.z, first.collective_name,
+         first.site.name(), first.site.line);
   }
   barrier.count += predicate != 0;
   ++barrier.arrived;
@@ -272,14 +271,14 @@ void Block::wait_at_named_barrier(int id, int threads, bool waits, Site site) {
   if (id < 1 || id >= kNamedBarriers || threads <= 0 || threads % kWarp != 0 || threads > size_) {
     fail(FaultKind::divergence, thread,
          "%s(%d, %d) (%s:%d): ids are 1 to 15, and the number of threads a multiple of 32 up to the block's %d",
-         thread.collective_name, id, threads, site.file, site.line, size_);
+         thread.collective_name, id, threads, site.name(), site.line, size_);
   }
   Barrier& barrier = barriers_[id];
   if (barrier.arrived == 0) {
     barrier.expected = threads;
   } else if (barrier.expected != threads) {
-    fail(FaultKind::divergence, thread, "%s(%d, %d) (%s:%d) while others wait there for %d threads", thread.collective_name,
-         id, threads, site.file, site.line, barrier.expected);
+    fail(FaultKind::divergence, thread, "%s(%d, %d) (%s:%d) while others wait there for %d threads",
+         thread.collective_name, id, threads, site.name(), site.line, barrier.expected);
   }
   ++barrier.arrived;
   if (launch_->options.check_memory) clocks_.gather(&barrier.knowledge, thread.number);
@@ -350,17 +349,20 @@ int Block::next_thread() {
     }
     case Schedule::random: break;
   }
-  const uint32_t draws = draw();
-  uint32_t warps = runnable_warps_;
-  for (uint32_t skip = (draws & 0xFFFFu) % static_cast<uint32_t>(__builtin_popcount(warps)); skip > 0; --skip) {
-    warps &= warps - 1;
+  // A warp goes on for a while: were every switch to any warp, none would get far ahead of the others.
+  int chosen = warp;
+  if (burst_ == 0 || warps_[warp].runnable == 0) {
+    burst_ = static_cast<int>(draw() % 1024) + 1;
+    chosen = __builtin_ctz(any_bit(runnable_warps_));
   }
-  const int chosen = __builtin_ctz(warps);
-  uint32_t lanes = warps_[chosen].runnable;
-  for (uint32_t skip = (draws >> 16) % static_cast<uint32_t>(__builtin_popcount(lanes)); skip > 0; --skip) {
-    lanes &= lanes - 1;
-  }
-  return chosen * kWarp + __builtin_ctz(lanes);
+  --burst_;
+  return chosen * kWarp + __builtin_ctz(any_bit(warps_[chosen].runnable));
+}
+
+// One of the bits of a mask that is not zero.
+uint32_t Block::any_bit(uint32_t mask) {
+  for (uint32_t skip = draw() % static_cast<uint32_t>(__builtin_popcount(mask)); skip > 0; --skip) mask &= mask - 1;
+  return mask & (~mask + 1);
 }
 
 void Block::switch_to_next() {
@@ -386,8 +388,8 @@ void Block::fail(FaultKind kind, const Thread& thread, const char* format, ...) 
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   char place[256];
-  std::snprintf(place, sizeof place, "block (%u, %u, %u), thread (%u, %u, %u)", index_.x, index_.y, index_.z, thread.index.x,
-                thread.index.y, thread.index.z);
+  std::snprintf(place, sizeof place, "block (%u, %u, %u), thread (%u, %u, %u)", index_.x, index_.y, index_.z,
+                thread.index.x, thread.index.y, thread.index.z);
   fault_.kind = kind;
   fault_.message = std::string(launch_->grid.kernel) + ": " + place + ": " + fault_name(kind) + ": " + text;
   failed_ = true;
@@ -417,14 +419,14 @@ void Block::report_deadlock() {
   int length = std::snprintf(text, sizeof text, "%d of %d threads have ended", size_ - live_, size_);
   for (int group = 0; group < group_count && length < 700; ++group) {
     const Thread& first = *groups[group].first;
-    const char* file = std::strrchr(first.site.file, '/');
-    length += std::snprintf(text + length, sizeof text - static_cast<size_t>(length),
-                            "; %d wait at %s (%s:%d), the first is (%u, %u, %u)", groups[group].count, first.collective_name,
-                            file != nullptr ? file + 1 : first.site.file, first.site.line, first.index.x, first.index.y,
-                            first.index.z);
+    length +=
+        std::snprintf(text + length, sizeof text - static_cast<size_t>(length),
+                      "; %d wait at %s (%s:%d), the first is (%u, %u, %u)", groups[group].count, first.collective_name,
+                      first.site.name(), first.site.line, first.index.x, first.index.y, first.index.z);
     if (first.waiting == Waiting::for_warp) {
       const uint32_t missing = first.mask & warps_[first.warp].live & ~warps_[first.warp].arrived;
-      length += std::snprintf(text + length, sizeof text - static_cast<size_t>(length), " and lacks lanes %08x", missing);
+      length +=
+          std::snprintf(text + length, sizeof text - static_cast<size_t>(length), " and lacks lanes %08x", missing);
     }
   }
   fail(FaultKind::deadlock, *groups[0].first, "%s", text);

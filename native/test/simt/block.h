@@ -1,6 +1,6 @@
-// A block of CUDA threads being run by one thread of the host: fibers, the scheduler, barriers and the meetings of a warp's
-// lanes. Code that runs on a fiber keeps to plain data: instances of the standard library's templates may be shared by the
-// linker with kernel files, whose copies report their accesses (checks.h).
+// A block of CUDA threads being run by one thread of the host: fibers, the scheduler, barriers and the meetings of a
+// warp's lanes. Code that runs on a fiber keeps to plain data: instances of the standard library's templates may be
+// shared by the linker with kernel files, whose copies report their accesses (checks.h).
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,8 @@ constexpr uint32_t kAllLanes = 0xFFFFFFFFu;
 class Block;
 struct Thread;
 
-// What the lanes of a warp do together once the last of them has come. `lanes` took part; operands[lane] is what a lane gave.
+// What the lanes of a warp do together once the last of them has come. `lanes` took part; operands[lane] is what a lane
+// gave.
 struct Collective {
   const char* name;
   bool whole_warp;  // the .aligned instructions, undefined unless all 32 lanes execute them
@@ -37,7 +38,8 @@ struct AsyncCopy {
   const unsigned char* global;
   int bytes, source_bytes;
   uint32_t group;
-  bool taken;  // the source was read when the copy was issued
+  bool taken;   // the source was read when the copy was issued
+  bool landed;  // and the data written at once
   unsigned char data[16];
 };
 
@@ -130,6 +132,7 @@ class Block {
   void make_runnable(int warp, uint32_t lanes);
   void switch_to_next();
   int next_thread();
+  uint32_t any_bit(uint32_t mask);
   int next_in_warp(int warp, int after_lane) const;
   [[noreturn]] void report_deadlock();
   [[noreturn]] void leave();
@@ -146,7 +149,7 @@ class Block {
   Thread* threads_;
   Warp warps_[kMaxWarps];
   uint32_t runnable_warps_ = 0;
-  int warp_order_[kMaxWarps], warp_place_[kMaxWarps], lane_turn_ = 0;
+  int warp_order_[kMaxWarps], warp_place_[kMaxWarps], lane_turn_ = 0, burst_ = 0;
   Barrier barriers_[kNamedBarriers];
   SharedMemory shared_;
   Clocks clocks_;

@@ -39,7 +39,7 @@ static const char* origin(const char* what, const void* place, char (&text)[256]
       pclose(pipe);
     }
     for (char* end = line; *end != '\0'; ++end) {
-      if (*end == '\n') *end = '\0';
+      if (*end == '\n' || *end == ' ') *end = '\0';
     }
     if (line[0] == '\0' || line[0] == '?') std::snprintf(line, sizeof line, "%s+0x%tx", info.dli_fname, offset);
     std::snprintf(text, sizeof text, " at %s", line);
@@ -87,12 +87,13 @@ static void check_cells(const Request& request, Cell* cell, size_t first_byte, c
     }
     const unsigned initialized = cell->initialized.load(std::memory_order_relaxed);
     if ((initialized & bytes) != bytes) {
-      if (!writes && !known_initialized) request.fail(FaultKind::uninitialized, memory, offset, ", which nobody has written");
+      if (!writes && !known_initialized)
+        request.fail(FaultKind::uninitialized, memory, offset, ", which nobody has written");
       if (writes) cell->initialized.fetch_or(static_cast<uint8_t>(bytes), std::memory_order_relaxed);
     }
     if (!options.check_races) continue;
-    const Conflict conflict = note_access(cell, bytes, request.access, request.thread.number, block.clocks(), block.owner(),
-                                          block.launch().first_owner, block.fenced);
+    const Conflict conflict = note_access(cell, bytes, request.access, request.thread.number, block.clocks(),
+                                          block.owner(), block.launch().first_owner, block.fenced);
     if (conflict.kind == Conflict::none) continue;
     char detail[160];
     const uint3 other = block.thread(conflict.thread).index;
@@ -119,8 +120,8 @@ static bool is_constant(Block& block, uintptr_t address) {
   return true;
 }
 
-void check_access(Block& block, const Thread& thread, const void* address, size_t bytes, size_t alignment, Access access,
-                  const char* what, const void* place) {
+void check_access(Block& block, const Thread& thread, const void* address, size_t bytes, size_t alignment,
+                  Access access, const char* what, const void* place) {
   if (!block.launch().options.check_memory) return;
   ++block.counters().accesses;
   const Request request = {block, thread, address, bytes, access, what, place};
@@ -143,7 +144,8 @@ void check_access(Block& block, const Thread& thread, const void* address, size_
       size_t offset = begin;
       if (region != nullptr && begin - region->end < 1 << 20) {
         offset = begin - region->begin;
-        std::snprintf(memory, sizeof memory, "an allocation of %zu bytes", static_cast<size_t>(region->end - region->begin));
+        std::snprintf(memory, sizeof memory, "an allocation of %zu bytes",
+                      static_cast<size_t>(region->end - region->begin));
       }
       request.fail(FaultKind::out_of_bounds, memory, offset, "");
     }
@@ -154,7 +156,8 @@ void check_access(Block& block, const Thread& thread, const void* address, size_
   if (begin % alignment != 0) request.fail(FaultKind::misaligned, memory, offset, "");
   if (region->read_only) {
     if (access != Access::read) request.fail(FaultKind::read_only, memory, offset, ", an input");
-    if (!region->initialized) request.fail(FaultKind::uninitialized, memory, offset, ", an input that nobody has written");
+    if (!region->initialized)
+      request.fail(FaultKind::uninitialized, memory, offset, ", an input that nobody has written");
     return;
   }
   if (region->cells == nullptr) return;

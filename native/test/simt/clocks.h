@@ -1,5 +1,5 @@
-// Which thread of a block has synchronised with which: vector clocks (Mattern 1989), kept short for the common case that all
-// threads meet at a barrier.
+// Which thread of a block has synchronised with which: vector clocks (Mattern 1989), kept short for the common case
+// that all threads meet at a barrier.
 #pragma once
 
 #include <cstddef>

@@ -23,9 +23,7 @@ __global__ void shuffle_all(Shuffles* out, int operand, int width) {
   out[lane] = mine;
 }
 
-__global__ void shuffle_long(double* out) {
-  out[threadIdx.x] = __shfl_xor_sync(0xFFFFFFFFu, 0.1 * threadIdx.x, 1);
-}
+__global__ void shuffle_long(double* out) { out[threadIdx.x] = __shfl_xor_sync(0xFFFFFFFFu, 0.1 * threadIdx.x, 1); }
 
 struct Votes {
   uint32_t ballot;

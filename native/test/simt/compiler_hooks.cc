@@ -1,6 +1,6 @@
-// Kernels are compiled with -fsanitize=thread: the compiler then calls the functions below before every load and store that may
-// reach memory of others, and -fsanitize=alignment,bounds calls the handlers at the end where a pointer or an index is wrong.
-// Neither sanitizer's own library is linked; this file takes its place.
+// Kernels are compiled with -fsanitize=thread: the compiler then calls the functions below before every load and store
+// that may reach memory of others, and -fsanitize=alignment,bounds calls the handlers at the end where a pointer or an
+// index is wrong. Neither sanitizer's own library is linked; this file takes its place.
 #include <cstddef>
 #include <cstdint>
 
@@ -12,7 +12,8 @@ static inline void hook(const void* address, size_t bytes, size_t alignment, Acc
   Block* block = current_block();
   if (block == nullptr) return;  // the host's own code
   const Thread& thread = block->self();
-  const uintptr_t from_stack = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(thread.fiber.stack_bottom);
+  const uintptr_t from_stack =
+      reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(thread.fiber.stack_bottom);
   if (from_stack < kStackBytes) return;
   check_access(*block, thread, address, bytes, alignment, access, nullptr, place);
 }
@@ -27,21 +28,43 @@ static void report(const char* file, uint32_t line, FaultKind kind, const char* 
 using simt::Access;
 
 #define SIMT_PLACE __builtin_return_address(0)
-#define SIMT_HOOKS(bytes)                                                                                               \
-  extern "C" void __tsan_read##bytes(void* address) { simt::hook(address, bytes, bytes, Access::read, SIMT_PLACE); }    \
-  extern "C" void __tsan_write##bytes(void* address) { simt::hook(address, bytes, bytes, Access::write, SIMT_PLACE); }  \
-  extern "C" void __tsan_unaligned_read##bytes(void* address) {                                                         \
-    simt::hook(address, bytes, 1, Access::read, SIMT_PLACE);                                                            \
-  }                                                                                                                     \
-  extern "C" void __tsan_unaligned_write##bytes(void* address) {                                                        \
-    simt::hook(address, bytes, 1, Access::write, SIMT_PLACE);                                                           \
-  }                                                                                                                     \
-  extern "C" void __tsan_read_write##bytes(void* address) { simt::hook(address, bytes, bytes, Access::write, SIMT_PLACE); }
+#define SIMT_HOOKS(bytes)                                                                                              \
+  extern "C" void __tsan_read##bytes(void* address) { simt::hook(address, bytes, bytes, Access::read, SIMT_PLACE); }   \
+  extern "C" void __tsan_write##bytes(void* address) { simt::hook(address, bytes, bytes, Access::write, SIMT_PLACE); } \
+  extern "C" void __tsan_unaligned_read##bytes(void* address) {                                                        \
+    simt::hook(address, bytes, 1, Access::read, SIMT_PLACE);                                                           \
+  }                                                                                                                    \
+  extern "C" void __tsan_unaligned_write##bytes(void* address) {                                                       \
+    simt::hook(address, bytes, 1, Access::write, SIMT_PLACE);                                                          \
+  }                                                                                                                    \
+  extern "C" void __tsan_read_write##bytes(void* address) {                                                            \
+    simt::hook(address, bytes, bytes, Access::write, SIMT_PLACE);                                                      \
+  }
 SIMT_HOOKS(1)
 SIMT_HOOKS(2)
 SIMT_HOOKS(4)
 SIMT_HOOKS(8)
 SIMT_HOOKS(16)
+
+// std::atomic and guards of static variables in host code beside the kernels; kernels have atomicAdd and the like.
+#define SIMT_ATOMICS(bits)                                                                                          \
+  extern "C" uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t* address, int) {               \
+    return __atomic_load_n(address, __ATOMIC_SEQ_CST);                                                              \
+  }                                                                                                                 \
+  extern "C" void __tsan_atomic##bits##_store(volatile uint##bits##_t* address, uint##bits##_t value, int) {        \
+    __atomic_store_n(address, value, __ATOMIC_SEQ_CST);                                                             \
+  }                                                                                                                 \
+  extern "C" uint##bits##_t __tsan_atomic##bits##_fetch_add(volatile uint##bits##_t* address, uint##bits##_t value, \
+                                                            int) {                                                  \
+    return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);                                                    \
+  }                                                                                                                 \
+  extern "C" int __tsan_atomic##bits##_compare_exchange_strong(                                                     \
+      volatile uint##bits##_t* address, uint##bits##_t* expected, uint##bits##_t value, int, int) {                 \
+    return __atomic_compare_exchange_n(address, expected, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);        \
+  }
+SIMT_ATOMICS(8)
+SIMT_ATOMICS(32)
+SIMT_ATOMICS(64)
 
 extern "C" {
 void __tsan_init() {}

@@ -1,6 +1,7 @@
 // What the emulator finds wrong with a launch.
 #pragma once
 
+#include <cstring>
 #include <string>
 
 namespace simt {
@@ -37,6 +38,14 @@ struct Site {
     site.file = file;
     site.line = line;
     return site;
+  }
+  // Without folders.
+  const char* name() const {
+    const char* last = std::strrchr(file, '/');
+    return last != nullptr ? last + 1 : file;
+  }
+  bool operator!=(const Site& other) const {
+    return line != other.line || (file != other.file && std::strcmp(file, other.file) != 0);
   }
 };
 

@@ -17,8 +17,8 @@
 #define SIMT_SYMBOL(name) name
 #endif
 
-// void simt_switch_stack(void** save, void* load): pushes what the calling convention lets a callee not change, stores the
-// stack pointer in *save, takes over `load` and pops.
+// void simt_switch_stack(void** save, void* load): pushes what the calling convention lets a callee not change, stores
+// the stack pointer in *save, takes over `load` and pops.
 extern "C" void simt_switch_stack(void** save, void* load);
 
 #if defined(__x86_64__)
@@ -118,18 +118,18 @@ void switch_fiber(Fiber* from, Fiber* to) {
 #endif
 }
 
-void fiber_started(Fiber* fiber, Fiber* came_from) {
+void fiber_started(Fiber* fiber, Fiber* host) {
 #if defined(SIMT_ADDRESS_SANITIZER)
   const void* bottom;
   size_t bytes;
   __sanitizer_finish_switch_fiber(fiber->fake_stack, &bottom, &bytes);
-  if (came_from != nullptr) {
-    came_from->stack_bottom = bottom;
-    came_from->stack_bytes = bytes;
+  if (host->stack_bottom == nullptr) {
+    host->stack_bottom = bottom;
+    host->stack_bytes = bytes;
   }
 #else
   static_cast<void>(fiber);
-  static_cast<void>(came_from);
+  static_cast<void>(host);
 #endif
 }
 

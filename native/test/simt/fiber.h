@@ -1,4 +1,5 @@
-// Switching between stacks: what a CUDA thread runs on. No system call, unlike swapcontext, which saves the signal mask.
+// Switching between stacks: what a CUDA thread runs on. No system call, unlike swapcontext, which saves the signal
+// mask.
 #pragma once
 
 #include <cstddef>
@@ -28,8 +29,8 @@ struct Fiber {
   size_t stack_bytes = 0;
 };
 
-// Stacks for `count` fibers, each above a page that may not be touched. Their tops lie at different distances from a page's
-// end: else the frames of all fibers would compete for the same few lines of the cache.
+// Stacks for `count` fibers, each above a page that may not be touched. Their tops lie at different distances from a
+// page's end: else the frames of all fibers would compete for the same few lines of the cache.
 class Stacks {
  public:
   explicit Stacks(int count);
@@ -49,7 +50,7 @@ class Stacks {
 
 // Saves where the caller is in `from` and goes on where `to` was left.
 void switch_fiber(Fiber* from, Fiber* to);
-// The first thing that a fiber's entry does.
-void fiber_started(Fiber* fiber, Fiber* came_from);
+// The first thing that a fiber's entry does. `host`: the stack that the first fiber of all was switched to from.
+void fiber_started(Fiber* fiber, Fiber* host);
 
 }  // namespace simt

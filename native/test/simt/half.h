@@ -44,7 +44,7 @@ static inline uint16_t float_to_half(float value) {
   const uint32_t bits = bits_of(value);
   const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000u);
   const uint32_t magnitude = bits & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return 0x7FFF;                                   // CUDA's NaN
+  if (magnitude > 0x7F800000u) return 0x7FFF;                                  // CUDA's NaN
   if (magnitude >= 0x477FF000u) return static_cast<uint16_t>(sign | 0x7C00u);  // 65520 and above round to infinity
   if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 leaves a multiple of 2^-24 in the low bits, rounded to even
     return static_cast<uint16_t>(sign | (bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f)));
@@ -72,35 +72,35 @@ static inline float fused_multiply_add(float a, float b, float c) {
   return round_to_odd(sum);
 }
 
-// Sums, products and quotients of two numbers of p bits, rounded to 24 >= 2p + 2 bits and then to p, are rounded correctly
-// (Figueroa 1995).
-#define SIMT_SHORT_FLOAT(type, from_float, to_float)                                                                 \
-  struct type {                                                                                                      \
-    uint16_t bits;                                                                                                   \
-    type() = default;                                                                                                \
-    type(float value) : bits(simt::from_float(value)) {}                                                             \
-    operator float() const { return simt::to_float(bits); }                                                         \
-    type& operator+=(type other) { return *this = type(float(*this) + float(other)); }                               \
-    type& operator-=(type other) { return *this = type(float(*this) - float(other)); }                               \
-    type& operator*=(type other) { return *this = type(float(*this) * float(other)); }                               \
-    type& operator/=(type other) { return *this = type(float(*this) / float(other)); }                               \
-  };                                                                                                                 \
-  struct alignas(4) type##2_pair {                                                                                   \
-    type x, y;                                                                                                       \
-  };                                                                                                                 \
-  static inline type operator+(type a, type b) { return a += b; }                                                    \
-  static inline type operator-(type a, type b) { return a -= b; }                                                    \
-  static inline type operator*(type a, type b) { return a *= b; }                                                    \
-  static inline type operator/(type a, type b) { return a /= b; }                                                    \
-  static inline type operator-(type a) {                                                                             \
-    a.bits ^= 0x8000u;                                                                                               \
-    return a;                                                                                                        \
-  }                                                                                                                  \
-  static inline type __hadd(type a, type b) { return a + b; }                                                        \
-  static inline type __hsub(type a, type b) { return a - b; }                                                        \
-  static inline type __hmul(type a, type b) { return a * b; }                                                        \
-  static inline type __hdiv(type a, type b) { return a / b; }                                                        \
-  static inline type __hneg(type a) { return -a; }                                                                   \
+// Sums, products and quotients of two numbers of p bits, rounded to 24 >= 2p + 2 bits and then to p, are rounded
+// correctly (Figueroa 1995).
+#define SIMT_SHORT_FLOAT(type, from_float, to_float)                                   \
+  struct type {                                                                        \
+    uint16_t bits;                                                                     \
+    type() = default;                                                                  \
+    type(float value) : bits(simt::from_float(value)) {}                               \
+    operator float() const { return simt::to_float(bits); }                            \
+    type& operator+=(type other) { return *this = type(float(*this) + float(other)); } \
+    type& operator-=(type other) { return *this = type(float(*this) - float(other)); } \
+    type& operator*=(type other) { return *this = type(float(*this) * float(other)); } \
+    type& operator/=(type other) { return *this = type(float(*this) / float(other)); } \
+  };                                                                                   \
+  struct alignas(4) type##2_pair {                                                     \
+    type x, y;                                                                         \
+  };                                                                                   \
+  static inline type operator+(type a, type b) { return a += b; }                      \
+  static inline type operator-(type a, type b) { return a -= b; }                      \
+  static inline type operator*(type a, type b) { return a *= b; }                      \
+  static inline type operator/(type a, type b) { return a /= b; }                      \
+  static inline type operator-(type a) {                                               \
+    a.bits ^= 0x8000u;                                                                 \
+    return a;                                                                          \
+  }                                                                                    \
+  static inline type __hadd(type a, type b) { return a + b; }                          \
+  static inline type __hsub(type a, type b) { return a - b; }                          \
+  static inline type __hmul(type a, type b) { return a * b; }                          \
+  static inline type __hdiv(type a, type b) { return a / b; }                          \
+  static inline type __hneg(type a) { return -a; }                                     \
   static inline type __hfma(type a, type b, type c) { return type(simt::fused_multiply_add(a, b, c)); }
 
 }  // namespace simt

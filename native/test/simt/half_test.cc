@@ -5,7 +5,8 @@
 
 namespace {
 
-// By the definition of the format: `digits` bits after the leading one, exponents from `smallest`, infinity from `overflow`.
+// By the definition of the format: `digits` bits after the leading one, exponents from `smallest`, infinity from
+// `overflow`.
 double rounded(double value, int digits, int smallest, double overflow) {
   if (value == 0 || !std::isfinite(value)) return value;
   const int exponent = std::max(std::ilogb(value), smallest);

@@ -1,5 +1,5 @@
-// What the threads of a block do together, and what they do to memory other than by plain loads and stores. Each collective
-// takes the place of its call, so that reports can name it.
+// What the threads of a block do together, and what they do to memory other than by plain loads and stores. Each
+// collective takes the place of its call, so that reports can name it.
 #pragma once
 
 #include <cstddef>
@@ -110,7 +110,7 @@ inline float exp2_approx(float x) { return std::exp2(x); }
 
 template <typename T>
 inline uint64_t to_word(T value) {
-  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8, "shuffles move up to 8 bytes");
+  static_assert(sizeof(T) <= 8, "shuffles move up to 8 bytes");
   uint64_t word = 0;
   std::memcpy(&word, &value, sizeof value);
   return word;
@@ -119,7 +119,7 @@ inline uint64_t to_word(T value) {
 template <typename T>
 inline T from_word(uint64_t word) {
   T value;
-  std::memcpy(&value, &word, sizeof value);
+  std::memcpy(static_cast<void*>(&value), &word, sizeof value);
   return value;
 }
 
@@ -168,12 +168,11 @@ inline uint32_t __activemask() { return simt::active_mask(); }
 inline void __threadfence() { simt::memory_fence(false); }
 inline void __threadfence_block() { simt::memory_fence(true); }
 
-#define SIMT_SHUFFLE(name, kind, argument)                                                         \
-  template <typename T>                                                                            \
-  inline T name(uint32_t mask, T value, argument operand, int width = 32,                          \
-                simt::Site site = simt::Site::here()) {                                            \
-    return simt::from_word<T>(simt::shuffle(simt::ShuffleKind::kind, mask, simt::to_word(value),   \
-                                            static_cast<int>(operand), width, site));              \
+#define SIMT_SHUFFLE(name, kind, argument)                                                                           \
+  template <typename T>                                                                                              \
+  inline T name(uint32_t mask, T value, argument operand, int width = 32, simt::Site site = simt::Site::here()) {    \
+    return simt::from_word<T>(                                                                                       \
+        simt::shuffle(simt::ShuffleKind::kind, mask, simt::to_word(value), static_cast<int>(operand), width, site)); \
   }
 SIMT_SHUFFLE(__shfl_sync, index, int)
 SIMT_SHUFFLE(__shfl_up_sync, up, unsigned)
@@ -191,8 +190,8 @@ inline int __all_sync(uint32_t mask, int predicate, simt::Site site = simt::Site
   return static_cast<int>(simt::vote(simt::Vote::all, mask, predicate != 0, site));
 }
 
-#define SIMT_REDUCE(name, kind, type)                                                                \
-  inline type name(uint32_t mask, type value, simt::Site site = simt::Site::here()) {                \
+#define SIMT_REDUCE(name, kind, type)                                                                       \
+  inline type name(uint32_t mask, type value, simt::Site site = simt::Site::here()) {                       \
     return static_cast<type>(simt::reduce(simt::Reduction::kind, mask, static_cast<int64_t>(value), site)); \
   }
 SIMT_REDUCE(__reduce_add_sync, add, int)

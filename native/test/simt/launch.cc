@@ -74,7 +74,8 @@ Fault run_grid(const Grid& grid, void (*body)(void*), void* call, size_t call_by
   }
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return launch_fault(grid, "the grid is empty", 0, 0);
   if (blocks.x > 0x7FFFFFFFu || blocks.y > 65535 || blocks.z > 65535) {
-    return launch_fault(grid, "a grid of %llu rows, expected at most %llu", blocks.y > 65535 ? blocks.y : blocks.z, 65535);
+    return launch_fault(grid, "a grid of %llu rows, expected at most %llu", blocks.y > 65535 ? blocks.y : blocks.z,
+                        65535);
   }
   if (grid.shared_bytes > launch.options.shared_limit) {
     return launch_fault(grid, "%llu bytes of shared memory, expected at most %llu", grid.shared_bytes,

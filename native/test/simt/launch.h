@@ -15,16 +15,22 @@ namespace simt {
 enum class Schedule {
   in_order,   // every thread in turn, as far as it gets: close to lock step
   run_ahead,  // a warp goes on until all its threads wait for other warps; the seed shuffles warps and lanes
-  random,     // at every wait, any thread that can run; blocks in random order too
+  random,     // a warp goes on for a while, then any other, its lanes in any order; blocks in random order too
 };
+
+#if defined(SIMT_CHECKED)
+constexpr bool kChecked = true;
+#else
+constexpr bool kChecked = false;  // kernels were compiled without calls to the checks
+#endif
 
 struct Options {
   Schedule schedule = Schedule::run_ahead;
   uint64_t seed = 0;     // 0: natural order for run_ahead
   int host_threads = 2;  // 1 makes the order of atomics repeatable
-  // Checks of plain loads and stores, where the kernel was compiled with them (CMake function simt_emulate).
-  bool check_memory = true;
-  bool check_races = true;
+  // Every load and store: bounds, alignment, memory that nobody wrote, copies not waited for; and races.
+  bool check_memory = kChecked;
+  bool check_races = kChecked;
   size_t shared_limit = 99 * 1024;  // bytes per block: compute capability 8.6, 8.9 and 12.0 have the least
 };
 

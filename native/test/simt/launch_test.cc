@@ -86,7 +86,7 @@ __global__ void lane_missing() {
 
 __global__ void large_variable() {
   XL_SHARED(variable, char[100 * 1024]);
-  variable[0] = 1;
+  if (threadIdx.x == 0) variable[0] = 1;
 }
 
 __global__ void nothing() {}

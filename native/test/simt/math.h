@@ -59,7 +59,7 @@ static inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t selector) {
   return result;
 }
 
-#define SIMT_MIN_MAX(type)                                          \
+#define SIMT_MIN_MAX(type)                                         \
   static inline type min(type a, type b) { return b < a ? b : a; } \
   static inline type max(type a, type b) { return a < b ? b : a; }
 SIMT_MIN_MAX(int)

@@ -55,7 +55,8 @@ Conflict note_access(Cell* cell, unsigned bytes, Access access, int thread, cons
       return conflict;
     }
     // What conflicts with the old access and is not ordered after this one conflicts with this one too.
-    const bool covers = ((old & 0xFu) & ~bytes) == 0 && (mode & 1u) >= (old >> 4 & 1u) && (mode & 2u) <= (old >> 4 & 2u);
+    const bool covers =
+        ((old & 0xFu) & ~bytes) == 0 && (mode & 1u) >= (old >> 4 & 1u) && (mode & 2u) <= (old >> 4 & 2u);
     if (ordered && covers) replace = slot;
   }
   int slot = replace >= 0 ? replace : empty;

@@ -1,5 +1,6 @@
-// What is known about each word of shared memory and of writable device memory: who touched it last, and whether it was ever
-// written. Races are found as in ThreadSanitizer: an access conflicts with an earlier one that it is not ordered after.
+// What is known about each word of shared memory and of writable device memory: who touched it last, and whether it was
+// ever written. Races are found as in ThreadSanitizer: an access conflicts with an earlier one that it is not ordered
+// after.
 #pragma once
 
 #include <atomic>
@@ -16,12 +17,12 @@ struct Cell {
   static constexpr uint32_t kClockBits = 22;
   static constexpr uint32_t kClockMask = (1u << kClockBits) - 1;
 
-  std::atomic<uint32_t> owner;           // the block whose accesses the slots hold
-  std::atomic<uint32_t> stamp[kSlots];   // thread << 22 | its time
-  std::atomic<uint8_t> use[kSlots];      // bytes of the word, and the access << 4; 0: an empty slot
-  std::atomic<uint8_t> initialized;      // bytes
-  std::atomic<uint8_t> pending;          // bytes that a cp.async will write
-  std::atomic<uint8_t> next;             // the slot to give up if none is free
+  std::atomic<uint32_t> owner;          // the block whose accesses the slots hold
+  std::atomic<uint32_t> stamp[kSlots];  // thread << 22 | its time
+  std::atomic<uint8_t> use[kSlots];     // bytes of the word, and the access << 4; 0: an empty slot
+  std::atomic<uint8_t> initialized;     // bytes
+  std::atomic<uint8_t> pending;         // bytes that a cp.async will write
+  std::atomic<uint8_t> next;            // the slot to give up if none is free
 };
 
 struct Conflict {

@@ -60,7 +60,8 @@ void* SharedMemory::variable(const void* key, size_t bytes, size_t alignment, si
 
 bool SharedMemory::contains(const void* address, size_t bytes) const {
   const unsigned char* begin = static_cast<const unsigned char*>(address);
-  if (begin >= dynamic_) return bytes <= dynamic_bytes_ && begin - dynamic_ <= static_cast<ptrdiff_t>(dynamic_bytes_ - bytes);
+  if (begin >= dynamic_)
+    return bytes <= dynamic_bytes_ && begin - dynamic_ <= static_cast<ptrdiff_t>(dynamic_bytes_ - bytes);
   for (int i = 0; i < variable_count_; ++i) {
     const Variable& variable = variables_[i];
     if (begin >= variable.address && begin + bytes <= variable.address + variable.bytes) return true;

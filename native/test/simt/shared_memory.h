@@ -24,9 +24,9 @@ class SharedMemory {
 
   // Does this block have these bytes?
   bool contains(const void* address, size_t bytes) const;
-  // Any address that some block's memory may occupy here.
+  // Any address that some block's memory may occupy here, and a little beyond.
   bool surrounds(const void* address) const {
-    return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(memory_) < kCapacity;
+    return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(memory_) < kCapacity + 4096;
   }
   // Bytes from the beginning of the variables or, for dynamic memory, of that.
   size_t offset(const void* address) const;

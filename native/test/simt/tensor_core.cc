@@ -1,5 +1,5 @@
-// mma.sync and ldmatrix by the fragment layouts of the PTX ISA ("Matrix Fragments for mma.m16n8k16", "... m16n8k8", "ldmatrix").
-// With g = lane / 4 and t = lane % 4, a lane holds, two 16-bit values per register:
+// mma.sync and ldmatrix by the fragment layouts of the PTX ISA ("Matrix Fragments for mma.m16n8k16", "... m16n8k8",
+// "ldmatrix"). With g = lane / 4 and t = lane % 4, a lane holds, two 16-bit values per register:
 //   A [16, 16]: (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..)      B [16, 8]: (2t.., g), (2t + 8.., g)
 //   C [16, 8]: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)
 // and for tf32, one value per register:
@@ -105,20 +105,22 @@ void multiply_1688(Block&, int, uint32_t, void* const* operands) {
   tiles.store_accumulators(operands);
 }
 
-// Lanes 8i to 8i + 7 give the rows of matrix i. Lane (g, t) gets columns 2t and 2t + 1 of row g, or, transposed, rows 2t and
-// 2t + 1 of column g.
+// Lanes 8i to 8i + 7 give the rows of matrix i. Lane (g, t) gets columns 2t and 2t + 1 of row g, or, transposed, rows
+// 2t and 2t + 1 of column g.
 template <int count, bool transposed>
 void run_load(Block& block, int first, uint32_t, void* const* operands) {
   for (int lane = 0; lane < 8 * count; ++lane) {
     const Thread& thread = block.thread(first + lane);
     const unsigned char* row = static_cast<const LoadOperand*>(operands[lane])->row;
     if (!block.shared().contains(row, 16)) {
-      block.fail(FaultKind::out_of_bounds, thread, "ldmatrix (%s:%d) of a row at %p, which is not in the block's shared memory",
-                 thread.site.file, thread.site.line, static_cast<const void*>(row));
+      block.fail(FaultKind::out_of_bounds, thread,
+                 "ldmatrix (%s:%d) of a row at %p, which is not in the block's shared memory", thread.site.name(),
+                 thread.site.line, static_cast<const void*>(row));
     }
     if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
-      block.fail(FaultKind::misaligned, thread, "ldmatrix (%s:%d) of a row at byte %zu of shared memory: rows are aligned to 16",
-                 thread.site.file, thread.site.line, block.shared().offset(row));
+      block.fail(FaultKind::misaligned, thread,
+                 "ldmatrix (%s:%d) of a row at byte %zu of shared memory: rows are aligned to 16", thread.site.name(),
+                 thread.site.line, block.shared().offset(row));
     }
     check_access(block, thread, row, 16, 16, Access::read, "ldmatrix", nullptr);
   }
@@ -164,7 +166,8 @@ void load_matrices(int count, bool transposed, uint32_t* fragment, const void* r
                                       {"ldmatrix_transposed<2>", true, run_load<2, true>},
                                       {"ldmatrix_transposed<4>", true, run_load<4, true>}};
   LoadOperand mine = {fragment, static_cast<const unsigned char*>(row)};
-  running_block("ldmatrix").meet(kAllLanes, (transposed ? across : plain)[count >> 1], &mine, site);
+  const Collective* collectives = transposed ? across : plain;
+  running_block("ldmatrix").meet(kAllLanes, collectives[count / 2], &mine, site);
 }
 
 }  // namespace simt

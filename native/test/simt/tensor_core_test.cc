@@ -1,4 +1,5 @@
-// The layouts are written out here once more, element by element as the PTX ISA states them, not shared with the emulator.
+// The layouts are written out here once more, element by element as the PTX ISA states them, not shared with the
+// emulator.
 #include "cuda/device.cuh"
 #include "simt/testing.h"
 

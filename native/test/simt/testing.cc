@@ -23,15 +23,13 @@ std::vector<Test>& tests() {
 void add_test(const char* name, void (*body)()) { tests().push_back({name, body}); }
 
 void fail(Site site, const std::string& message) {
-  const char* file = std::strrchr(site.file, '/');
-  throw std::runtime_error(std::string(file != nullptr ? file + 1 : site.file) + ":" + std::to_string(site.line) + ": " +
-                           message);
+  throw std::runtime_error(std::string(site.name()) + ":" + std::to_string(site.line) + ": " + message);
 }
 
 void expect_fault(const Fault& fault, FaultKind kind, const std::vector<std::string>& words, Site site) {
   if (fault.kind != kind) {
-    fail(site, std::string("expected a report of kind '") + fault_name(kind) + "', got '" + fault_name(fault.kind) + "' " +
-                   fault.message);
+    fail(site, std::string("expected a report of kind '") + fault_name(kind) + "', got '" + fault_name(fault.kind) +
+                   "' " + fault.message);
   }
   for (const std::string& word : words) {
     if (fault.message.find(word) == std::string::npos) fail(site, "no '" + word + "' in: " + fault.message);
@@ -40,9 +38,9 @@ void expect_fault(const Fault& fault, FaultKind kind, const std::vector<std::str
 
 const std::vector<NamedSchedule>& all_schedules() {
   static const std::vector<NamedSchedule> all = {
-      {"in order", Schedule::in_order, 0},     {"run ahead", Schedule::run_ahead, 0},
+      {"in order", Schedule::in_order, 0},      {"run ahead", Schedule::run_ahead, 0},
       {"run ahead, 1", Schedule::run_ahead, 1}, {"run ahead, 2", Schedule::run_ahead, 2},
-      {"random, 1", Schedule::random, 1},      {"random, 2", Schedule::random, 2},
+      {"random, 1", Schedule::random, 1},       {"random, 2", Schedule::random, 2},
       {"random, 3", Schedule::random, 3}};
   return all;
 }

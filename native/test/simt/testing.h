@@ -71,8 +71,8 @@ std::vector<float> short_numbers(size_t count, uint32_t seed);
 
 }  // namespace simt::testing
 
-#define TEST(name)                                                         \
-  static void name();                                                      \
+#define TEST(name)                                                       \
+  static void name();                                                    \
   static const simt::testing::Registration register_##name(#name, name); \
   static void name()
 #define EXPECT(condition) simt::testing::expect(condition, #condition)

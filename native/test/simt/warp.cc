@@ -55,7 +55,7 @@ void run_shuffle(Block& block, int first, uint32_t lanes, void* const* operands)
     if ((lanes >> mine.source & 1u) == 0) {
       const Thread& thread = block.thread(first + lane);
       block.fail(FaultKind::divergence, thread, "%s (%s:%d): lane %d reads lane %d, which takes no part (mask %08x)",
-                 thread.collective_name, thread.site.file, thread.site.line, lane, mine.source, lanes);
+                 thread.collective_name, thread.site.name(), thread.site.line, lane, mine.source, lanes);
     }
     mine.result = static_cast<const ShuffleOperand*>(operands[mine.source])->value;
   }
@@ -109,13 +109,14 @@ const Collective kReductions[] = {{"__reduce_add_sync", false, run_reduce}, {"__
 
 }  // namespace
 
-// Segments of `width` lanes, as the PTX instruction shfl has them: a lane that would read beyond its segment reads itself.
+// Segments of `width` lanes, as the PTX instruction shfl has them: a lane that would read beyond its segment reads
+// itself.
 uint64_t shuffle(ShuffleKind kind, uint32_t mask, uint64_t value, int operand, int width, Site site) {
   Block& block = running_block("__shfl_sync");
   const int lane = block.self().lane;
   if (width < 1 || width > kWarp || (width & (width - 1)) != 0) {
     block.fail(FaultKind::divergence, block.self(), "a shuffle (%s:%d) of width %d, expected a power of two up to 32",
-               site.file, site.line, width);
+               site.name(), site.line, width);
   }
   const int first = lane & ~(width - 1), last = first + width - 1;
   int source = lane;
