@@ -11,6 +11,7 @@
 namespace xlformers::cuda {
 
 constexpr int kElementThreads = 256;
+constexpr int kElementBlocks = 4;  // on a multiprocessor at least: allows 64 registers, without which some fp64 instances spill
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -44,7 +45,7 @@ __device__ __forceinline__ void transform_pack(const Body& body, Out* out, const
 }
 
 template <int width, typename Body, typename Out, typename... In>
-__global__ void __launch_bounds__(kElementThreads) transform_elements(int64_t count, Body body, Out* out, const In*... in) {
+__global__ void __launch_bounds__(kElementThreads, kElementBlocks) transform_elements(int64_t count, Body body, Out* out, const In*... in) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kElementThreads * width;
   for (int64_t i = (static_cast<int64_t>(blockIdx.x) * kElementThreads + threadIdx.x) * width; i < count; i += step) {
     if (i + width <= count) {

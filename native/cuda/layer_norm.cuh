@@ -13,9 +13,6 @@
 
 namespace xlformers::cuda {
 
-__device__ __forceinline__ float square_root(float x) { return sqrtf(x); }
-__device__ __forceinline__ double square_root(double x) { return sqrt(x); }
-
 template <typename T>
 struct LayerNormArgs {
   int64_t rows, columns;

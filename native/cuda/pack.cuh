@@ -72,7 +72,7 @@ bool aligned_for_packs(const T*... addresses) {
 
 // Elements of a pack of which the widest type takes 16 bytes.
 template <typename... T>
-constexpr int pack_elements() {
+__host__ __device__ constexpr int pack_elements() {
   size_t widest = 1;
   ((widest = sizeof(T) > widest ? sizeof(T) : widest), ...);
   return static_cast<int>(16 / widest);
