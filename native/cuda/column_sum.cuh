@@ -13,11 +13,12 @@ struct ColumnSum {
   Out* out;
 };
 
-// Grid: x over strips of 32 * width columns, y over chunks of rows, z over matrices. Block: 32 x row_threads; a thread adds every
-// row_threads-th row of its columns, four loads at once; then the block's threads of a column are added in order.
+// Grid: x over strips of 32 * width columns, y over chunks of rows, z over matrices. Block: 32 x row_threads; a thread
+// adds every row_threads-th row of its columns, four loads at once; then the block's threads of a column are added in
+// order.
 template <int row_threads, int width, bool accumulate, typename In, typename Out>
-__global__ void __launch_bounds__(32 * row_threads)
-    sum_columns(ColumnSum<In, Out> first, ColumnSum<In, Out> second, int64_t rows, int64_t columns, int64_t chunk_rows) {
+__global__ void __launch_bounds__(32 * row_threads) sum_columns(ColumnSum<In, Out> first, ColumnSum<In, Out> second,
+                                                                int64_t rows, int64_t columns, int64_t chunk_rows) {
   using C = Compute<In>;
   const ColumnSum<In, Out> sum = blockIdx.z == 0 ? first : second;
   const int lane = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
@@ -63,11 +64,11 @@ constexpr int kChunkRowThreads = 8, kFinalRowThreads = 32;
 
 // One or two (`second.x` not null) matrices of few rows, such as partial sums, to their results.
 template <bool accumulate, typename In, typename Out>
-Status sum_few_rows(const Context& context, const char* name, const ColumnSum<In, Out>& first, const ColumnSum<In, Out>& second,
-                    int64_t rows, int64_t columns) {
+Status sum_few_rows(const Context& context, const char* name, const ColumnSum<In, Out>& first,
+                    const ColumnSum<In, Out>& second, int64_t rows, int64_t columns) {
   const dim3 grid(static_cast<unsigned>(divide_up(columns, 32)), 1, second.x != nullptr ? 2 : 1);
-  return launch({name, grid, dim3(32, kFinalRowThreads), 0, context.stream}, sum_columns<kFinalRowThreads, 1, accumulate, In, Out>,
-                first, second, rows, columns, rows);
+  return launch({name, grid, dim3(32, kFinalRowThreads), 0, context.stream},
+                sum_columns<kFinalRowThreads, 1, accumulate, In, Out>, first, second, rows, columns, rows);
 }
 
 }  // namespace xlformers::cuda

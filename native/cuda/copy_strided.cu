@@ -25,7 +25,8 @@ struct StridedRows {
 Status copy_strided(const Context& context, const void* block) {
   CopyStridedParams p = *static_cast<const CopyStridedParams*>(block);
   const auto size = static_cast<int64_t>(dtype_size(p.dtype));
-  if (size == 0) return make_status(StatusCode::unsupported, "copy_strided: dtype %d is unknown", static_cast<int>(p.dtype));
+  if (size == 0)
+    return make_status(StatusCode::unsupported, "copy_strided: dtype %d is unknown", static_cast<int>(p.dtype));
   if (p.outer <= 0 || p.rows <= 0 || p.columns <= 0) return ok_status();
   // Rows that follow each other on both sides are one long row.
   if (p.rows == 1 || (p.in_row_stride == p.columns && p.out_row_stride == p.columns)) {
@@ -41,9 +42,9 @@ Status copy_strided(const Context& context, const void* block) {
                             static_cast<char*>(p.out),
                             p.out_outer_stride * size,
                             p.out_row_stride * size};
-  const uint64_t spacing = address_bits(p.in) | address_bits(p.out) |
-                           static_cast<uint64_t>(rows.in_outer_stride | rows.in_row_stride | rows.out_outer_stride |
-                                                 rows.out_row_stride);
+  const uint64_t spacing =
+      address_bits(p.in) | address_bits(p.out) |
+      static_cast<uint64_t>(rows.in_outer_stride | rows.in_row_stride | rows.out_outer_stride | rows.out_row_stride);
   return copy_rows(context, "copy_strided", p.outer * p.rows, p.columns * size, spacing, rows);
 }
 

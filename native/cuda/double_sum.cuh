@@ -8,7 +8,8 @@ namespace xlformers::cuda {
 
 constexpr int kSumThreads = 256;
 
-// The sum of body(value) over values[0, count), in every thread; body returns two summands. All threads of the block call it.
+// The sum of body(value) over values[0, count), in every thread; body returns two summands. All threads of the block
+// call it.
 template <typename T, typename Body>
 __device__ __forceinline__ double2 block_sum_of(int64_t count, const T* values, const Body& body) {
   double2 sum = {0, 0};

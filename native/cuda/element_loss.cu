@@ -1,5 +1,5 @@
-// Losses of single elements: squared error and binary cross-entropy of a logit, with their gradients. Losses and their gradients are
-// Compute<T>: float for bf16 and fp16.
+// Losses of single elements: squared error and binary cross-entropy of a logit, with their gradients. Losses and their
+// gradients are Compute<T>: float for bf16 and fp16.
 #include "cuda/activation_math.cuh"
 #include "cuda/elementwise.cuh"
 

@@ -1,5 +1,5 @@
-// Loops over elements that do not depend on each other. All are bound by memory: their time is the bytes of what they read and write
-// over 3.0 TB/s on an H100 (two bf16 operands and a result of 16384 x 1024: 100 MB, 34 us).
+// Loops over elements that do not depend on each other. All are bound by memory: their time is the bytes of what they
+// read and write over 3.0 TB/s on an H100 (two bf16 operands and a result of 16384 x 1024: 100 MB, 34 us).
 #pragma once
 
 #include <algorithm>
@@ -11,11 +11,13 @@
 namespace xlformers::cuda {
 
 constexpr int kElementThreads = 256;
-constexpr int kElementBlocks = 4;  // on a multiprocessor at least: allows 64 registers, without which some fp64 instances spill
+constexpr int kElementBlocks =
+    4;  // on a multiprocessor at least: allows 64 registers, without which some fp64 instances spill
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Blocks for `threads` threads that each take one turn. A few blocks per multiprocessor hide latency; more would only queue.
+// Blocks for `threads` threads that each take one turn. A few blocks per multiprocessor hide latency; more would only
+// queue.
 inline dim3 element_blocks(const Context& context, int64_t threads) {
   const int64_t limit = int64_t{32} * context.device.multiprocessors;
   return dim3(static_cast<unsigned>(std::min(divide_up(threads, kElementThreads), limit)));
@@ -32,8 +34,8 @@ __global__ void __launch_bounds__(kElementThreads) for_each_element(int64_t coun
 template <typename Body>
 Status for_each(const Context& context, const char* name, int64_t count, const Body& body) {
   if (count <= 0) return ok_status();
-  return launch({name, element_blocks(context, count), dim3(kElementThreads), 0, context.stream}, for_each_element<Body>, count,
-                body);
+  return launch({name, element_blocks(context, count), dim3(kElementThreads), 0, context.stream},
+                for_each_element<Body>, count, body);
 }
 
 template <int width, typename Body, typename Out, typename... In>
@@ -45,7 +47,8 @@ __device__ __forceinline__ void transform_pack(const Body& body, Out* out, const
 }
 
 template <int width, typename Body, typename Out, typename... In>
-__global__ void __launch_bounds__(kElementThreads, kElementBlocks) transform_elements(int64_t count, Body body, Out* out, const In*... in) {
+__global__ void __launch_bounds__(kElementThreads, kElementBlocks)
+    transform_elements(int64_t count, Body body, Out* out, const In*... in) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kElementThreads * width;
   for (int64_t i = (static_cast<int64_t>(blockIdx.x) * kElementThreads + threadIdx.x) * width; i < count; i += step) {
     if (i + width <= count) {

@@ -1,11 +1,11 @@
 // The gradient of an embedding table: rows of out_gradient, added up by id in the order of their positions.
 //
-// Positions are sorted by id, then cut into chunks of 32: a block adds the runs of equal ids in its chunk. A run within one chunk is
-// written to the table at once; of longer runs the parts are kept, and a second launch adds them in order. So a frequent id costs no
-// more than others, and the sums do not depend on scheduling.
+// Positions are sorted by id, then cut into chunks of 32: a block adds the runs of equal ids in its chunk. A run within
+// one chunk is written to the table at once; of longer runs the parts are kept, and a second launch adds them in order.
+// So a frequent id costs no more than others, and the sums do not depend on scheduling.
 //
-// Reads out_gradient once, writes the table once unless it accumulates, and the table rows that occur. 12288 positions of 1024 in bf16
-// to a table of 32000 rows: 25 MB + 66 MB, 30 us on an H100, and 25 us for sorting.
+// Reads out_gradient once, writes the table once unless it accumulates, and the table rows that occur. 12288 positions
+// of 1024 in bf16 to a table of 32000 rows: 25 MB + 66 MB, 30 us on an H100, and 25 us for sorting.
 #include "cuda/data_error.cuh"
 #include "cuda/radix_sort.cuh"
 
@@ -42,7 +42,8 @@ struct RunArgs {
   Compute<T> scale;
   const T* out_gradient;
   T* table_gradient;
-  Compute<T>* parts;  // [chunks][2][columns]: of the run that began before the chunk and ends in it, of the one that goes on behind it
+  Compute<T>* parts;  // [chunks][2][columns]: of the run that began before the chunk and ends in it, of the one that
+                      // goes on behind it
 
   __device__ Compute<T>* part(int64_t chunk, int which) const { return parts + (chunk * 2 + which) * columns; }
 
@@ -71,7 +72,8 @@ __global__ void __launch_bounds__(kRunThreads) add_runs(RunArgs<T> args) {
     const int64_t i = first + thread - 1;
     keys[thread] = i >= 0 && i < args.count ? args.sorted.keys[i] : args.outside;
   }
-  if (thread < kRunPositions) positions[thread] = first + thread < args.count ? args.sorted.positions[first + thread] : 0;
+  if (thread < kRunPositions)
+    positions[thread] = first + thread < args.count ? args.sorted.positions[first + thread] : 0;
   __syncthreads();
   const int64_t column = (static_cast<int64_t>(blockIdx.y) * kRunThreads + thread) * width;
   if (column >= args.columns) return;
@@ -141,7 +143,8 @@ __global__ void __launch_bounds__(kRunThreads) join_runs(RunArgs<T> args) {
 
 template <typename T, int width>
 Status add_rows(const Context& context, const RunArgs<T>& args) {
-  const int64_t chunks = divide_up(args.count, kRunPositions), column_blocks = divide_up(args.columns, kRunThreads * width);
+  const int64_t chunks = divide_up(args.count, kRunPositions),
+                column_blocks = divide_up(args.columns, kRunThreads * width);
   if (column_blocks > 65535) {
     return make_status(StatusCode::unsupported, "embedding_gradient: %lld columns, expected at most %d",
                        static_cast<long long>(args.columns), 65535 * kRunThreads * width);
@@ -175,7 +178,8 @@ Status run(const Context& context, const EmbeddingGradientParams& params) {
   args.out_gradient = static_cast<const T*>(params.out_gradient);
   args.table_gradient = static_cast<T*>(params.table_gradient);
   auto* const keys = context.workspace.allocate<uint32_t>(params.count);
-  const TableRow row = {params.ids, params.first_id, params.table_rows, args.outside, params.partial != 0, keys, context.data_error};
+  const TableRow row = {params.ids, params.first_id,   params.table_rows, args.outside, params.partial != 0,
+                        keys,       context.data_error};
   Status status = for_each(context, "embedding_gradient", params.count, row);
   if (!status.ok()) return status;
   status = sort_keys(context, "embedding_gradient", keys, args.count, args.outside, &args.sorted);

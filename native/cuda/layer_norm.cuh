@@ -1,10 +1,10 @@
 // Dropout, residual sum and layer normalisation in one pass over device memory: a block holds its row in registers.
 //
-// Statistics as on the CPU (native/cpu/layer_norm.cc): deviations from a first mean, whose own mean corrects both (Chan, Golub &
-// LeVeque 1983). Mean and rstd are fp32 for bf16 and fp16.
+// Statistics as on the CPU (native/cpu/layer_norm.cc): deviations from a first mean, whose own mean corrects both
+// (Chan, Golub & LeVeque 1983). Mean and rstd are fp32 for bf16 and fp16.
 //
-// Reads x and the residual, writes s and y: 8 bytes per bf16 element, some 30 operations, 100 integer ones per eight for dropout.
-// 12288 x 1024 in bf16: 101 MB, 34 us on an H100.
+// Reads x and the residual, writes s and y: 8 bytes per bf16 element, some 30 operations, 100 integer ones per eight
+// for dropout. 12288 x 1024 in bf16: 101 MB, 34 us on an H100.
 #pragma once
 
 #include "core/operators.h"
@@ -24,8 +24,8 @@ struct LayerNormArgs {
   T* y;
 };
 
-// Grid: a block per row. held_turns: turns of a row in registers, which cover it; 0: a row of any length, whose sum is made again for
-// each of the three passes.
+// Grid: a block per row. held_turns: turns of a row in registers, which cover it; 0: a row of any length, whose sum is
+// made again for each of the three passes.
 template <typename T, bool packed, int held_turns>
 __global__ void __launch_bounds__(kRowThreads) layer_norm_rows(LayerNormArgs<T> args) {
   using C = Compute<T>;

@@ -1,8 +1,9 @@
 // Gradient of layer_norm. With n = (s - mean) rstd and g = dy weight, over a row:
-//   ds = rstd (g - mean(g) - n mean(g n)), weight gradient = sum over rows of dy n, bias gradient = sum over rows of dy.
+//   ds = rstd (g - mean(g) - n mean(g n)), weight gradient = sum over rows of dy n, bias gradient = sum over rows of
+//   dy.
 //
-// Reads s and dy, writes ds and dx: 8 bytes per bf16 element, some 40 operations. 12288 x 1024 in bf16: 101 MB, 34 us on an H100, and
-// 9 MB of partial sums, which stay in the second-level cache, 5 us.
+// Reads s and dy, writes ds and dx: 8 bytes per bf16 element, some 40 operations. 12288 x 1024 in bf16: 101 MB, 34 us
+// on an H100, and 9 MB of partial sums, which stay in the second-level cache, 5 us.
 #include "cuda/column_sum.cuh"
 #include "cuda/row_elements.cuh"
 
@@ -23,8 +24,9 @@ struct LayerNormGradientArgs {
 
 // What the passes over a row need of one turn.
 template <typename T, bool packed>
-__device__ __forceinline__ void load_turn(const LayerNormGradientArgs<T>& args, const RowElements<packed>& elements, int64_t row,
-                                          int64_t turn, Compute<T> (&normal)[kSlots], Compute<T> (&y_gradient)[kSlots]) {
+__device__ __forceinline__ void load_turn(const LayerNormGradientArgs<T>& args, const RowElements<packed>& elements,
+                                          int64_t row, int64_t turn, Compute<T> (&normal)[kSlots],
+                                          Compute<T> (&y_gradient)[kSlots]) {
   const Compute<T> mean = args.mean[row], rstd = args.rstd[row];
   elements.load(args.sum + row * args.columns, turn, normal);
   elements.load(args.y_gradient + row * args.columns, turn, y_gradient);
@@ -33,8 +35,9 @@ __device__ __forceinline__ void load_turn(const LayerNormGradientArgs<T>& args, 
 }
 
 template <typename T, bool packed>
-__device__ __forceinline__ void scale_by_weight(const LayerNormGradientArgs<T>& args, const RowElements<packed>& elements,
-                                                int64_t turn, Compute<T> (&gradient)[kSlots]) {
+__device__ __forceinline__ void scale_by_weight(const LayerNormGradientArgs<T>& args,
+                                                const RowElements<packed>& elements, int64_t turn,
+                                                Compute<T> (&gradient)[kSlots]) {
   Compute<T> weight[kSlots];
   elements.load(args.weight, turn, weight);
 #pragma unroll
@@ -42,8 +45,8 @@ __device__ __forceinline__ void scale_by_weight(const LayerNormGradientArgs<T>& 
 }
 
 template <typename T, bool packed>
-__device__ __forceinline__ void store_turn(const LayerNormGradientArgs<T>& args, const RowElements<packed>& elements, int64_t row,
-                                           int64_t turn, Compute<T> (&gradient)[kSlots]) {
+__device__ __forceinline__ void store_turn(const LayerNormGradientArgs<T>& args, const RowElements<packed>& elements,
+                                           int64_t row, int64_t turn, Compute<T> (&gradient)[kSlots]) {
   const int64_t start = row * args.columns;
   if (args.residual_gradient != nullptr) elements.store(args.residual_gradient + start, turn, gradient);
   if (args.x_gradient == nullptr) return;
@@ -51,7 +54,8 @@ __device__ __forceinline__ void store_turn(const LayerNormGradientArgs<T>& args,
   elements.store(args.x_gradient + start, turn, gradient);
 }
 
-// Grid: a block per `block_rows` rows, one after the other; a thread keeps the sums over rows of its columns in registers.
+// Grid: a block per `block_rows` rows, one after the other; a thread keeps the sums over rows of its columns in
+// registers.
 template <typename T, bool packed, int held_turns>
 __global__ void __launch_bounds__(kRowThreads) layer_norm_gradient_rows(LayerNormGradientArgs<T> args) {
   using C = Compute<T>;

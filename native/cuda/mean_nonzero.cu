@@ -1,5 +1,6 @@
-// Mean over the entries that count: those with a label, or without labels those that are not zero (losses of ignored labels are).
-// Reads x and the labels once: launches decide its time, 5 us. The mean and the number are Compute<T>: float for bf16 and fp16.
+// Mean over the entries that count: those with a label, or without labels those that are not zero (losses of ignored
+// labels are). Reads x and the labels once: launches decide its time, 5 us. The mean and the number are Compute<T>:
+// float for bf16 and fp16.
 #include "cuda/double_sum.cuh"
 
 namespace xlformers::cuda {
@@ -8,7 +9,8 @@ namespace {
 constexpr int64_t kMeanBlock = 8192;
 
 template <typename T>
-__global__ void __launch_bounds__(kSumThreads) sum_and_count(int64_t count, const T* x, const int32_t* labels, double2* partial) {
+__global__ void __launch_bounds__(kSumThreads)
+    sum_and_count(int64_t count, const T* x, const int32_t* labels, double2* partial) {
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kMeanBlock;
   const int64_t own = count - begin < kMeanBlock ? count - begin : kMeanBlock;
   const double2 sum = block_sum_of(own, x + begin, [&](int64_t i, double value) {
@@ -51,8 +53,8 @@ Status mean_nonzero(const Context& context, const void* block) {
     auto* const partial = context.workspace.allocate<double2>(blocks);
     if (blocks > 0) {
       const dim3 grid(static_cast<unsigned>(blocks));
-      const Status status = launch({"mean_nonzero", grid, dim3(kSumThreads), 0, context.stream}, sum_and_count<T>, params.count,
-                                   static_cast<const T*>(params.x), params.labels, partial);
+      const Status status = launch({"mean_nonzero", grid, dim3(kSumThreads), 0, context.stream}, sum_and_count<T>,
+                                   params.count, static_cast<const T*>(params.x), params.labels, partial);
       if (!status.ok()) return status;
     }
     return launch({"mean_nonzero", dim3(1), dim3(kSumThreads), 0, context.stream}, finish_mean<Compute<T>>, blocks,
@@ -64,11 +66,13 @@ Status mean_nonzero_gradient(const Context& context, const void* block) {
   const auto& params = *static_cast<const MeanNonzeroGradientParams*>(block);
   return with_float_type(params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    const MeanGradient<T> body = {static_cast<const Compute<T>*>(params.out), static_cast<const Compute<T>*>(params.out_gradient)};
+    const MeanGradient<T> body = {static_cast<const Compute<T>*>(params.out),
+                                  static_cast<const Compute<T>*>(params.out_gradient)};
     T* const x_gradient = static_cast<T*>(params.x_gradient);
     return params.labels != nullptr
                ? transform(context, "mean_nonzero_gradient", params.count, body, x_gradient, params.labels)
-               : transform(context, "mean_nonzero_gradient", params.count, body, x_gradient, static_cast<const T*>(params.x));
+               : transform(context, "mean_nonzero_gradient", params.count, body, x_gradient,
+                           static_cast<const T*>(params.x));
   });
 }
 

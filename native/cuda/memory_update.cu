@@ -29,7 +29,8 @@ struct MemoryRows {
 Status memory_update(const Context& context, const void* block) {
   const auto& p = *static_cast<const MemoryUpdateParams*>(block);
   const auto size = static_cast<int64_t>(dtype_size(p.dtype));
-  if (size == 0) return make_status(StatusCode::unsupported, "memory_update: dtype %d is unknown", static_cast<int>(p.dtype));
+  if (size == 0)
+    return make_status(StatusCode::unsupported, "memory_update: dtype %d is unknown", static_cast<int>(p.dtype));
   const int64_t first = p.old_length + p.current_length - p.out_length;
   if (first < 0) {
     return make_status(StatusCode::invalid_argument,
@@ -53,7 +54,8 @@ Status memory_update(const Context& context, const void* block) {
     spacing |= address_bits(p.old_rows) | static_cast<uint64_t>(rows.old_row_stride | rows.old_batch_stride);
   }
   if (p.current_length > 0) {
-    spacing |= address_bits(p.current_rows) | static_cast<uint64_t>(rows.current_row_stride | rows.current_batch_stride);
+    spacing |=
+        address_bits(p.current_rows) | static_cast<uint64_t>(rows.current_row_stride | rows.current_batch_stride);
   }
   return copy_rows(context, "memory_update", p.batch * p.out_length, rows.row_bytes, spacing, rows);
 }

@@ -4,7 +4,8 @@
 namespace xlformers::cuda {
 namespace {
 
-// The output's axes, outermost first, with the input's stride along each. Axes of size 1 are gone, axes that stay together are one.
+// The output's axes, outermost first, with the input's stride along each. Axes of size 1 are gone, axes that stay
+// together are one.
 struct Axes {
   int count = 0;
   int64_t size[4];
@@ -143,7 +144,8 @@ template <typename T>
 Status transpose(const Context& context, const Axes& axes, const void* in, void* out) {
   const Planes planes = planes_of(axes);
   const int64_t limit = int64_t{32} * context.device.multiprocessors;
-  return launch({"permute", dim3(static_cast<unsigned>(std::min(planes.tiles, limit))), dim3(kTile, kTileRows), 0, context.stream},
+  return launch({"permute", dim3(static_cast<unsigned>(std::min(planes.tiles, limit))), dim3(kTile, kTileRows), 0,
+                 context.stream},
                 transpose_tiles<T>, planes, static_cast<const T*>(in), static_cast<T*>(out));
 }
 
@@ -167,7 +169,8 @@ Status permute(const Context& context, const void* block) {
     case 2: return transpose<uint16_t>(context, axes, params.in, params.out);
     case 4: return transpose<uint32_t>(context, axes, params.in, params.out);
     case 8: return transpose<uint64_t>(context, axes, params.in, params.out);
-    default: return make_status(StatusCode::unsupported, "permute: dtype %d is unknown", static_cast<int>(params.dtype));
+    default:
+      return make_status(StatusCode::unsupported, "permute: dtype %d is unknown", static_cast<int>(params.dtype));
   }
 }
 

@@ -1,5 +1,6 @@
-// Stable sort of 32-bit keys with their positions by eight bits at a time, the lowest first (Satish, Harris & Garland 2009). Each pass
-// reads the keys twice and writes keys and positions once; two launches, some 8 us together on an H100 for up to 100,000 keys.
+// Stable sort of 32-bit keys with their positions by eight bits at a time, the lowest first (Satish, Harris & Garland
+// 2009). Each pass reads the keys twice and writes keys and positions once; two launches, some 8 us together on an H100
+// for up to 100,000 keys.
 #pragma once
 
 #include <utility>
@@ -10,15 +11,16 @@
 namespace xlformers::cuda {
 
 constexpr int kSortThreads = 256, kSortWarps = kSortThreads / 32;
-constexpr int kSortRounds = 8;                                // keys per thread
-constexpr int kSortTile = kSortThreads * kSortRounds;         // keys per block; a warp has 256 that follow each other
-constexpr int kDigitBits = 8, kDigits = 1 << kDigitBits;      // a thread per digit
+constexpr int kSortRounds = 8;                            // keys per thread
+constexpr int kSortTile = kSortThreads * kSortRounds;     // keys per block; a warp has 256 that follow each other
+constexpr int kDigitBits = 8, kDigits = 1 << kDigitBits;  // a thread per digit
 static_assert(kDigits == kSortThreads, "a thread per digit");
 
 __device__ __forceinline__ uint32_t digit_of(uint32_t key, int shift) { return key >> shift & (kDigits - 1); }
 
 // counts[tile][digit]
-static __global__ void __launch_bounds__(kSortThreads) count_digits(const uint32_t* keys, uint32_t count, int shift, uint32_t* counts) {
+static __global__ void __launch_bounds__(kSortThreads)
+    count_digits(const uint32_t* keys, uint32_t count, int shift, uint32_t* counts) {
   XL_SHARED(tally, unsigned[kDigits]);
   const uint32_t thread = threadIdx.x, first = blockIdx.x * kSortTile;
   tally[thread] = 0;
@@ -61,8 +63,8 @@ __device__ __forceinline__ uint32_t lanes_of_digit(uint32_t digit, uint32_t acti
 
 // positions_in null: the positions 0, 1, ...
 static __global__ void __launch_bounds__(kSortThreads)
-    scatter_by_digit(const uint32_t* keys_in, const uint32_t* positions_in, uint32_t count, int shift, const uint32_t* counts,
-                     uint32_t* keys_out, uint32_t* positions_out) {
+    scatter_by_digit(const uint32_t* keys_in, const uint32_t* positions_in, uint32_t count, int shift,
+                     const uint32_t* counts, uint32_t* keys_out, uint32_t* positions_out) {
   XL_SHARED(target, uint32_t[kSortWarps][kDigits]);  // first how many keys of a warp, then where its next one goes
   const uint32_t thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
 #pragma unroll
@@ -131,8 +133,9 @@ inline Status sort_keys(const Context& context, const char* name, uint32_t* keys
     const LaunchShape shape = {name, dim3(tiles), dim3(kSortThreads), 0, context.stream};
     Status status = launch(shape, count_digits, static_cast<const uint32_t*>(keys), count, shift, counts);
     if (!status.ok()) return status;
-    status = launch(shape, scatter_by_digit, static_cast<const uint32_t*>(keys), static_cast<const uint32_t*>(positions), count,
-                    shift, static_cast<const uint32_t*>(counts), keys_out, positions_out);
+    status =
+        launch(shape, scatter_by_digit, static_cast<const uint32_t*>(keys), static_cast<const uint32_t*>(positions),
+               count, shift, static_cast<const uint32_t*>(counts), keys_out, positions_out);
     if (!status.ok()) return status;
     std::swap(keys, keys_out);
     positions = std::exchange(positions_out, positions != nullptr ? positions : spare);

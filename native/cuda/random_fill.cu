@@ -1,8 +1,8 @@
-// Uniform and normal numbers from Philox, in double throughout, so that they are those of the CPU after rounding to the operand's
-// type. Writes only. 65 M weights in fp32 (260 MB) take 87 us on an H100; normal ones cost some 150 fp64 operations a pair, 0.2 ms.
-#include "cuda/elementwise.cuh"
-
+// Uniform and normal numbers from Philox, in double throughout, so that they are those of the CPU after rounding to the
+// operand's type. Writes only. 65 M weights in fp32 (260 MB) take 87 us on an H100; normal ones cost some 150 fp64
+// operations a pair, 0.2 ms.
 #include "core/philox.h"
+#include "cuda/elementwise.cuh"
 
 namespace xlformers::cuda {
 namespace {
@@ -57,7 +57,8 @@ struct RandomFill {
 template <typename T, RandomKind kind>
 Status draw(const Context& context, const RandomFillParams& params) {
   T* const out = static_cast<T*>(params.out);
-  const RandomFill<T, kind> body = {{params.seed, params.offset}, params.a, params.b, params.count, aligned_for_packs<4>(out), out};
+  const RandomFill<T, kind> body = {{params.seed, params.offset}, params.a, params.b, params.count,
+                                    aligned_for_packs<4>(out),    out};
   return for_each(context, "random_fill", divide_up(params.count, 4), body);
 }
 

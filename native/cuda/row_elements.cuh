@@ -1,7 +1,8 @@
 // How a block of 128 threads shares out the elements of a matrix row: turns of 1024 elements, eight per thread.
 //
-// Packed: a thread's eight follow each other; for rows of a multiple of eight elements at aligned addresses. Not packed: a warp has 256
-// elements that follow each other, lane by lane, so that rows of any length and alignment are walked in whole cache lines too.
+// Packed: a thread's eight follow each other; for rows of a multiple of eight elements at aligned addresses. Not
+// packed: a warp has 256 elements that follow each other, lane by lane, so that rows of any length and alignment are
+// walked in whole cache lines too.
 #pragma once
 
 #include "cuda/dropout.cuh"

@@ -1,5 +1,5 @@
-// Sinusoid encoding of distances, sines before cosines (Dai et al. 2019; Vaswani et al. 2017 interleave them), in double. Writes only;
-// some 100 fp64 operations a pair: 2048 x 1024 in bf16 take 4 us on an H100.
+// Sinusoid encoding of distances, sines before cosines (Dai et al. 2019; Vaswani et al. 2017 interleave them), in
+// double. Writes only; some 100 fp64 operations a pair: 2048 x 1024 in bf16 take 4 us on an H100.
 #include "cuda/elementwise.cuh"
 
 namespace xlformers::cuda {
@@ -9,7 +9,8 @@ constexpr int kSinusoidThreads = 128;
 
 // Grid: x over frequencies, y over positions.
 template <typename T>
-__global__ void __launch_bounds__(kSinusoidThreads) sinusoids(int64_t count, int64_t half, int64_t first_distance, int64_t clamp, T* out) {
+__global__ void __launch_bounds__(kSinusoidThreads)
+    sinusoids(int64_t count, int64_t half, int64_t first_distance, int64_t clamp, T* out) {
   const int64_t k = static_cast<int64_t>(blockIdx.x) * kSinusoidThreads + threadIdx.x;
   if (k >= half) return;
   const double frequency = pow(10000.0, -static_cast<double>(k) / static_cast<double>(half));
@@ -38,8 +39,8 @@ Status sinusoid_positions(const Context& context, const void* block) {
     const int64_t columns = divide_up(half, kSinusoidThreads);
     const int64_t rows = std::clamp(divide_up(int64_t{16} * context.device.multiprocessors, columns), int64_t{1},
                                     std::min(params.count, int64_t{65535}));
-    return launch({"sinusoid_positions", dim3(static_cast<unsigned>(columns), static_cast<unsigned>(rows)), dim3(kSinusoidThreads),
-                   0, context.stream},
+    return launch({"sinusoid_positions", dim3(static_cast<unsigned>(columns), static_cast<unsigned>(rows)),
+                   dim3(kSinusoidThreads), 0, context.stream},
                   sinusoids<T>, params.count, half, params.first_distance, params.clamp, static_cast<T*>(params.out));
   });
 }

@@ -1,4 +1,5 @@
-// Many tensors of any size in few launches: their table travels as a kernel parameter, and a block finds its tensor in it.
+// Many tensors of any size in few launches: their table travels as a kernel parameter, and a block finds its tensor in
+// it.
 #pragma once
 
 #include "cuda/elementwise.cuh"
