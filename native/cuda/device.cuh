@@ -174,17 +174,17 @@ using simt::to_tf32;
 
 // T = __nv_bfloat16 or __half.
 template <typename T>
-__device__ __forceinline__ T from_float(float value);
+__host__ __device__ __forceinline__ T from_float(float value);
 template <>
-__device__ __forceinline__ float from_float<float>(float value) {
+__host__ __device__ __forceinline__ float from_float<float>(float value) {
   return value;
 }
 template <>
-__device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value) {
+__host__ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value) {
   return __float2bfloat16_rn(value);
 }
 template <>
-__device__ __forceinline__ __half from_float<__half>(float value) {
+__host__ __device__ __forceinline__ __half from_float<__half>(float value) {
   return __float2half_rn(value);
 }
 __device__ __forceinline__ float to_float(float value) { return value; }

@@ -4,16 +4,15 @@ namespace xlformers::cuda {
 namespace {
 
 template <typename T>
-struct Fill {
+struct Constant {
   T value;
-  T* out;
 
-  __device__ void operator()(int64_t i) const { out[i] = value; }
+  __device__ T operator()() const { return value; }
 };
 
 template <typename T>
 Status fill_with(const Context& context, const FillParams& params, T value) {
-  return for_each(context, "fill", params.count, Fill<T>{value, static_cast<T*>(params.out)});
+  return transform(context, "fill", params.count, Constant<T>{value}, static_cast<T*>(params.out));
 }
 
 }  // namespace

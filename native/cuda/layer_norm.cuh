@@ -1,116 +1,129 @@
-// Dropout, residual sum and layer normalisation in one pass over device memory: a block holds its row in shared memory
-// as fp32.
+// Dropout, residual sum and layer normalisation in one pass over device memory: a block holds its row in registers.
 //
 // Statistics as on the CPU (native/cpu/layer_norm.cc): deviations from a first mean, whose own mean corrects both
-// (Chan, Golub & LeVeque 1983). Mean and rstd are fp32 whatever T is.
+// (Chan, Golub & LeVeque 1983). Mean and rstd are fp32 for bf16 and fp16.
+//
+// Reads x and the residual, writes s and y: 8 bytes per bf16 element, some 30 operations, 100 integer ones per eight
+// for dropout. 12288 x 1024 in bf16: 101 MB, 34 us on an H100.
 #pragma once
 
 #include "core/operators.h"
-#include "core/philox.h"
-#include "cuda/reduce.cuh"
+#include "cuda/elementwise.cuh"
+#include "cuda/row_elements.cuh"
 
 namespace xlformers::cuda {
 
-constexpr int kLayerNormThreads = 128;
-
 template <typename T>
 struct LayerNormArgs {
-  int columns;
-  float epsilon;
-  uint32_t dropout_threshold;
-  float dropout_scale;
-  PhiloxStream stream;
+  int64_t rows, columns;
+  Compute<T> epsilon, scale;
+  DropoutMask mask;
   const T *x, *residual, *weight, *bias;
   T* sum;
-  float *mean, *rstd;
+  Compute<T>*mean, *rstd;
   T* y;
 };
 
-// Element i of a row of `columns`, and whether dropout keeps it: body(i, kept). Threads take eight elements at a time,
-// those of one Philox block, which begins at a multiple of eight of the whole tensor.
-template <bool dropped, typename T, typename Body>
-__device__ __forceinline__ void for_row(const LayerNormArgs<T>& args, int64_t start, Body body) {
-  const int64_t first_group = start >> 3, end_group = (start + args.columns + 7) >> 3;
-  for (int64_t group = first_group + threadIdx.x; group < end_group; group += kLayerNormThreads) {
-    PhiloxBlock block = {};
-    if constexpr (dropped)
-      block = args.stream.block(static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32), 0);
+// Grid: a block per row. held_turns: turns of a row in registers, which cover it; 0: a row of any length, whose sum is
+// made again for each of the three passes.
+template <typename T, bool packed, int held_turns>
+__global__ void __launch_bounds__(kRowThreads) layer_norm_rows(LayerNormArgs<T> args) {
+  using C = Compute<T>;
+  const RowElements<packed> elements = {args.columns};
+  const C count = static_cast<C>(args.columns);
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
+    const int64_t start = row * args.columns;
+    C held[held_turns > 0 ? held_turns : 1][kSlots];
+    const auto make = [&](int64_t turn, C(&s)[kSlots]) {
+      elements.load(args.x + start, turn, s);
+      drop(elements.kept(args.mask, start, turn), args.scale, s);
+      if (args.residual == nullptr) return;
+      C residual[kSlots];
+      elements.load(args.residual + start, turn, residual);
 #pragma unroll
-    for (int lane = 0; lane < 8; ++lane) {
-      const int64_t i = group * 8 + lane - start;
-      if (i < 0 || i >= args.columns) continue;
-      body(static_cast<int>(i), !dropped || philox_lane16(block, lane) >= args.dropout_threshold);
+      for (int k = 0; k < kSlots; ++k) s[k] += residual[k];
+    };
+    // body(turn, s) for the turns of the row.
+    const auto each_turn = [&](auto body) {
+      if constexpr (held_turns > 0) {
+#pragma unroll
+        for (int turn = 0; turn < held_turns; ++turn) body(turn, held[turn]);
+      } else {
+        for (int64_t turn = 0; turn < elements.turns(); ++turn) {
+          make(turn, held[0]);
+          body(turn, held[0]);
+        }
+      }
+    };
+    if constexpr (held_turns > 0) {
+#pragma unroll
+      for (int turn = 0; turn < held_turns; ++turn) make(turn, held[turn]);
     }
-  }
-}
 
-// Grid: a block per row. Dynamic shared memory: float[columns].
-template <typename T, bool dropped>
-__global__ void __launch_bounds__(kLayerNormThreads) layer_norm(LayerNormArgs<T> args) {
-  XL_DYNAMIC_SHARED(memory);
-  float* s = reinterpret_cast<float*>(memory);
-  const int64_t start = static_cast<int64_t>(blockIdx.x) * args.columns;
+    C total = 0;
+    each_turn([&](int64_t turn, const C(&s)[kSlots]) {
+      if (args.sum != nullptr) elements.store(args.sum + start, turn, s);
+#pragma unroll
+      for (int k = 0; k < kSlots; ++k) total += s[k];  // zero beyond the row
+    });
+    const C center = block_sum<kRowThreads>(total, C{0}).x / count;
 
-  float total = 0;
-  for_row<dropped>(args, start, [&](int i, bool kept) {
-    float value = to_float(args.x[start + i]);
-    if constexpr (dropped) value = kept ? value * args.dropout_scale : 0.0f;
-    if (args.residual != nullptr) value += to_float(args.residual[start + i]);
-    if (args.sum != nullptr) args.sum[start + i] = from_float<T>(value);
-    s[i] = value;
-    total += value;
-  });
-  const float count = static_cast<float>(args.columns);
-  const float center = block_sum<kLayerNormThreads>(total, 0.0f).x / count;
+    C deviations = 0, squares = 0;
+    each_turn([&](int64_t turn, const C(&s)[kSlots]) {
+#pragma unroll
+      for (int k = 0; k < kSlots; ++k) {
+        const C deviation = elements.inside(turn, k) ? s[k] - center : C{0};
+        deviations += deviation;
+        squares += deviation * deviation;
+      }
+    });
+    const auto sums = block_sum<kRowThreads>(deviations, squares);
+    const C shift = sums.x / count, variance = sums.y / count - shift * shift;
+    const C rstd = C{1} / square_root((variance < C{0} ? C{0} : variance) + args.epsilon);
 
-  float deviations = 0, squares = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < args.columns; i += kLayerNormThreads) {
-    const float deviation = s[i] - center;
-    deviations += deviation;
-    squares += deviation * deviation;
-  }
-  const float2 sums = block_sum<kLayerNormThreads>(deviations, squares);
-  const float shift = sums.x / count;
-  const float rstd = 1.0f / sqrtf(fmaxf(sums.y / count - shift * shift, 0.0f) + args.epsilon);
-
-  for (int i = static_cast<int>(threadIdx.x); i < args.columns; i += kLayerNormThreads) {
-    const float normal = (s[i] - center - shift) * rstd;
-    args.y[start + i] = from_float<T>(normal * to_float(args.weight[i]) + to_float(args.bias[i]));
-  }
-  if (threadIdx.x == 0) {
-    if (args.mean != nullptr) args.mean[blockIdx.x] = center + shift;
-    if (args.rstd != nullptr) args.rstd[blockIdx.x] = rstd;
+    each_turn([&](int64_t turn, const C(&s)[kSlots]) {
+      C weight[kSlots], bias[kSlots];
+      elements.load(args.weight, turn, weight);
+      elements.load(args.bias, turn, bias);
+#pragma unroll
+      for (int k = 0; k < kSlots; ++k) weight[k] = (s[k] - center - shift) * rstd * weight[k] + bias[k];
+      elements.store(args.y + start, turn, weight);
+    });
+    if (threadIdx.x == 0) {
+      if (args.mean != nullptr) args.mean[row] = center + shift;
+      if (args.rstd != nullptr) args.rstd[row] = rstd;
+    }
   }
 }
 
 template <typename T>
 Status run_layer_norm(const LayerNormParams& params, void* stream) {
   if (params.rows <= 0 || params.columns <= 0) return ok_status();
-  constexpr int64_t kMostColumns =
-      99 * 1024 / 4 - 64;  // a row fits into the shared memory of every device from sm_80 on
-  if (params.columns > kMostColumns || params.rows > INT32_MAX) {
-    return make_status(StatusCode::unsupported, "layer_norm: %lld rows of %lld columns, expected at most %d of %lld",
-                       static_cast<long long>(params.rows), static_cast<long long>(params.columns), INT32_MAX,
-                       static_cast<long long>(kMostColumns));
-  }
   LayerNormArgs<T> args = {};
-  args.columns = static_cast<int>(params.columns);
-  args.epsilon = static_cast<float>(params.epsilon);
-  args.dropout_threshold = dropout_threshold(params.dropout);
-  args.dropout_scale = static_cast<float>(1 / (1 - params.dropout));
-  args.stream = {params.seed, params.offset};
+  args.rows = params.rows;
+  args.columns = params.columns;
+  args.epsilon = static_cast<Compute<T>>(params.epsilon);
+  args.mask = dropout_mask(params.dropout, params.seed, params.offset);
+  args.scale = static_cast<Compute<T>>(args.mask.scale);
   args.x = static_cast<const T*>(params.x);
   args.residual = static_cast<const T*>(params.residual);
   args.weight = static_cast<const T*>(params.weight);
   args.bias = static_cast<const T*>(params.bias);
   args.sum = static_cast<T*>(params.sum);
-  args.mean = static_cast<float*>(params.mean);
-  args.rstd = static_cast<float*>(params.rstd);
+  args.mean = static_cast<Compute<T>*>(params.mean);
+  args.rstd = static_cast<Compute<T>*>(params.rstd);
   args.y = static_cast<T*>(params.y);
-  const LaunchShape shape = {"layer_norm", dim3(static_cast<unsigned>(params.rows)), dim3(kLayerNormThreads),
-                             static_cast<size_t>(params.columns) * sizeof(float), stream};
-  return args.dropout_threshold > 0 ? launch(shape, layer_norm<T, true>, args)
-                                    : launch(shape, layer_norm<T, false>, args);
+  const bool packed = rows_packed(args.columns, args.x, args.residual, args.weight, args.bias, args.sum, args.y);
+  void (*kernel)(LayerNormArgs<T>) = layer_norm_rows<T, false, 0>;
+  if (packed && args.columns <= kTurn) {
+    kernel = layer_norm_rows<T, true, 1>;
+  } else if (packed && args.columns <= 2 * kTurn) {
+    kernel = layer_norm_rows<T, true, 2>;
+  } else if (args.columns <= kTurn) {
+    kernel = layer_norm_rows<T, false, 1>;
+  }
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>(params.rows, INT32_MAX));
+  return launch({"layer_norm", dim3(blocks), dim3(kRowThreads), 0, stream}, kernel, args);
 }
 
 }  // namespace xlformers::cuda

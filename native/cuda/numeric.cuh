@@ -34,6 +34,19 @@ __device__ __forceinline__ T narrow(Compute<T> value) {
   }
 }
 
+__device__ __forceinline__ float square_root(float x) { return sqrtf(x); }
+__device__ __forceinline__ double square_root(double x) { return sqrt(x); }
+
+// Also on the host.
+template <typename T>
+__host__ __device__ __forceinline__ T narrow_double(double value) {
+  if constexpr (sizeof(T) >= sizeof(float)) {
+    return static_cast<T>(value);
+  } else {
+    return from_float<T>(static_cast<float>(value));
+  }
+}
+
 template <typename T>
 struct TypeTag {
   using Type = T;

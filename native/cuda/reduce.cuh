@@ -15,11 +15,11 @@ __device__ __forceinline__ T warp_sum(T value) {
   return value;
 }
 
-// The sums of two values over a block of `threads`, in every thread.
-template <int threads>
-__device__ __forceinline__ float2 block_sum(float a, float b) {
+// The sums of two values over a block of `threads`, in every thread. Sums: float2 or double2.
+template <int threads, typename Sums, typename T>
+__device__ __forceinline__ Sums block_sums(T a, T b) {
   constexpr int kWarps = threads / 32;
-  XL_SHARED(partial, float[kWarps][2]);
+  XL_SHARED(partial, T[kWarps][2]);
   const int lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
   a = warp_sum(a);
   b = warp_sum(b);
@@ -29,13 +29,22 @@ __device__ __forceinline__ float2 block_sum(float a, float b) {
     partial[warp][1] = b;
   }
   __syncthreads();
-  float2 sum = make_float2(0, 0);
+  Sums sum = {0, 0};
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) {
     sum.x += partial[w][0];
     sum.y += partial[w][1];
   }
   return sum;
+}
+
+template <int threads>
+__device__ __forceinline__ float2 block_sum(float a, float b) {
+  return block_sums<threads, float2>(a, b);
+}
+template <int threads>
+__device__ __forceinline__ double2 block_sum(double a, double b) {
+  return block_sums<threads, double2>(a, b);
 }
 
 }  // namespace xlformers::cuda

@@ -118,3 +118,15 @@ TEST(bits_are_counted_and_moved_as_on_a_device) {
   EXPECT_EQUAL(__ffs(8), 4);
   EXPECT_EQUAL(__umulhi(0x80000000u, 6u), 3u);
 }
+TEST(sines_of_multiples_of_pi_lose_nothing_to_whole_turns) {
+  for (const double turns : {0.0, 2.0, -4.0, 0x1p52}) {
+    double sine = 0, cosine = 0;
+    sincospi(turns, &sine, &cosine);
+    EXPECT_EQUAL(sine, 0.0);
+    EXPECT_EQUAL(cosine, 1.0);
+  }
+  double sine = 0, cosine = 0;
+  sincospi(0x1p40 + 0.5, &sine, &cosine);
+  EXPECT_EQUAL(sine, 1.0);
+  EXPECT(std::fabs(cosine) < 1e-16);
+}

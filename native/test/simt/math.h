@@ -20,6 +20,12 @@
 
 static inline float rsqrtf(float x) noexcept { return static_cast<float>(1 / std::sqrt(static_cast<double>(x))); }
 static inline double rsqrt(double x) noexcept { return 1 / std::sqrt(x); }
+// Of pi x: whole turns are taken off exactly.
+static inline void sincospi(double x, double* sine, double* cosine) {
+  const double angle = std::remainder(x, 2.0) * 3.14159265358979323846;
+  *sine = std::sin(angle);
+  *cosine = std::cos(angle);
+}
 static inline float __frsqrt_rn(float x) { return rsqrtf(x); }
 static inline float __fsqrt_rn(float x) { return std::sqrt(x); }
 static inline float __frcp_rn(float x) { return 1 / x; }
