@@ -16,7 +16,7 @@ struct TopProbabilities {
 // Reads each row k + 2 times, of which all but the first come from the cache, and writes it once: k is small, a beam's width. H100,
 // 1024 rows of 512 in fp32, k = 5: 4.2 MB, 1.4 us of bandwidth; expected 6 us, from the latency of 7 passes.
 template <typename T, int threads>
-__global__ void __launch_bounds__(threads) select_top_probabilities(const TopProbabilities<T> problem) {
+__global__ void __launch_bounds__(threads, 2) select_top_probabilities(const TopProbabilities<T> problem) {
   using C = Compute<T>;
   using Candidate = Ranked<KeyOf<T>>;
   for (int64_t row = blockIdx.x; row < problem.rows; row += gridDim.x) {
