@@ -125,4 +125,39 @@ __global__ void __launch_bounds__(threads, 2) turn_into_gradient(const LogitBloc
       blockIdx.y, gridDim.y);
 }
 
+constexpr int kSumLanes = 32, kSumSlices = 8;
+
+// out[columns] (+)= the block's column sums (a bias's gradient): thread (lane, slice) adds up the rows slice, slice + 8, ... of a vector
+// of columns, and the slices are added in order. Reads the logits once: 800 x 20000 in bf16, 32 MB, mostly from the L2 cache.
+template <typename T>
+__global__ void __launch_bounds__(kSumLanes* kSumSlices) sum_columns(const LogitBlock<T> block, int64_t size, bool accumulate, T* out) {
+  using C = Compute<T>;
+  constexpr int kElements = kVectorElements<T>;
+  XL_SHARED(partial, C[kSumSlices][kElements][kSumLanes]);
+  const int lane = static_cast<int>(threadIdx.x), slice = static_cast<int>(threadIdx.y);
+  // All rows begin at the same place within 16 bytes.
+  const int before = static_cast<int>(reinterpret_cast<uintptr_t>(block.logits) / sizeof(T) % kElements);
+  const int64_t first = (int64_t{blockIdx.x} * kSumLanes + lane) * kElements - before;
+  C sums[kElements] = {};
+  if (first < block.columns) {
+    for (int64_t i = slice; i < size && block.rows.holds(block.begin + i); i += kSumSlices) {
+      Vector<T> values;
+      load_vector(block.logits + i * block.stride, first, block.columns, C{0}, values);
+#pragma unroll
+      for (int k = 0; k < kElements; ++k) sums[k] += values[k];
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kElements; ++k) partial[slice][k][lane] = sums[k];
+  __syncthreads();
+  for (int k = slice; k < kElements; k += kSumSlices) {
+    if (first + k < 0 || first + k >= block.columns) continue;
+    C sum = 0;
+#pragma unroll
+    for (int s = 0; s < kSumSlices; ++s) sum += partial[s][k][lane];
+    T* const to = out + first + k;
+    *to = narrow<T>(accumulate ? widen(*to) + sum : sum);
+  }
+}
+
 }  // namespace xlformers::cuda

@@ -32,10 +32,16 @@ Status clear_weight_gradients(const Context& context, const AdaptiveSoftmaxParam
   return ok_status();
 }
 
+// The bias's gradient of the `count` columns of a block that lie at `logits`.
 template <typename T>
-Status add_column_sum(const Context& context, int64_t rows, int64_t columns, const T* x, int64_t stride, bool accumulate, T* out) {
-  const ColumnSumParams params = {dtype_of<T>(), rows, columns, accumulate, x, stride, out};
-  return column_sum(context, &params);
+Status add_bias_gradient(const Context& context, const LogitChunks<T>& chunks, LogitBlock<T> block, T* logits, int64_t count,
+                         bool accumulate, T* out) {
+  constexpr int64_t kColumns = int64_t{kSumLanes} * kVectorElements<T>;
+  block.logits = logits;
+  block.columns = count;
+  const auto blocks = static_cast<unsigned>((count + kVectorElements<T> - 1 + kColumns - 1) / kColumns);
+  return launch({"adaptive_softmax_loss_gradient: sum_columns", dim3(blocks), dim3(kSumLanes, kSumSlices), 0, context.stream},
+                sum_columns<T>, block, chunks.size(), accumulate, out);
 }
 
 template <typename T>
@@ -87,7 +93,7 @@ Status chunk_gradient(const Context& context, const AdaptiveSoftmaxParams& param
                              static_cast<T*>(part.weight_gradient) + first * width, width);
       }
       if (result.ok() && part.bias_gradient != nullptr) {
-        result = add_column_sum<T>(context, size, count, logits, block.stride, later, static_cast<T*>(part.bias_gradient) + first);
+        result = add_bias_gradient<T>(context, chunks, block, logits, count, later, static_cast<T*>(part.bias_gradient) + first);
       }
       return result;
     });
