@@ -11,6 +11,7 @@ import path from 'node:path';
  * | XLFORMERS_NUM_THREADS  | read by the addon: threads of the CPU backend                                              | the CPUs allowed |
  * | XLFORMERS_CPU_ISA      | read by the addon: `baseline`, `avx2`, `avx512` or `neon` instead of the best one           | the best one     |
  * | XLFORMERS_CUDA_PLUGIN  | read by the addon: path of the CUDA plugin; empty: none                                    | beside the addon |
+ * | XLFORMERS_CUBLASLT     | read by the CUDA plugin: path of libcublasLt; empty: none, the own kernels multiply        | searched for     |
  * | HF_HOME, HF_HUB_CACHE  | where models from the hub are kept, shared with Python's huggingface_hub                   | ~/.cache/huggingface |
  * | HF_HUB_OFFLINE         | 1: only what is in that cache                                                              | downloads allowed |
  * | HF_TOKEN               | for models that are not public                                                             | none             |

@@ -66,6 +66,7 @@ Status device_properties(int32_t device, DeviceProperties* properties) {
   properties->multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device);
   properties->shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   properties->memory_bytes = static_cast<int64_t>(total_bytes);
+  properties->ordinal = device;
   return status;
 }
 

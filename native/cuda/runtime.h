@@ -15,6 +15,8 @@ struct DeviceProperties {
   int32_t multiprocessors;
   int64_t shared_bytes_per_block;  // what a launch may ask for at most
   int64_t memory_bytes;
+  int32_t ordinal = 0;
+  bool emulated = false;  // its memory is the host's: NVIDIA's libraries are of no use
 };
 
 namespace runtime {

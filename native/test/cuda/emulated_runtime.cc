@@ -21,7 +21,7 @@ Status device_info(int32_t, DeviceInfo* info) {
 }
 
 Status device_properties(int32_t, DeviceProperties* properties) {
-  *properties = {80, 4, static_cast<int64_t>(simt::options().shared_limit), int64_t{8} << 30};
+  *properties = {80, 4, static_cast<int64_t>(simt::options().shared_limit), int64_t{8} << 30, 0, true};
   return ok_status();
 }
 

@@ -1,0 +1,85 @@
+// What is left to do when a product lies in memory: parts of the inner dimension are added up in their order, or what a
+// library wrote is taken through the activation and the residual. One pass: reads the sums (and c, residual), writes c.
+#pragma once
+
+#include <algorithm>
+
+#include "cuda/gemm_epilogue.cuh"
+#include "cuda/kernel.h"
+
+namespace xlformers::cuda {
+
+// Sums of all parts: [splits, rows, columns].
+template <typename T>
+struct PartialSums {
+  const Compute<T>* sums;
+  int64_t split_elements, columns;
+  int splits;
+
+  __device__ __forceinline__ void load(int64_t row, int64_t column, int count, Compute<T> (&value)[4]) const {
+    const Compute<T>* from = sums + row * columns + column;
+    for (int i = 0; i < 4; ++i) value[i] = 0;
+    for (int split = 0; split < splits; ++split, from += split_elements) {
+      Compute<T> part[4];
+      if (columns % 4 == 0) {
+        load_four(from, part);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) part[i] = i < count ? from[i] : Compute<T>{0};
+      }
+      add_four(value, part);
+    }
+  }
+};
+
+// A matrix in memory.
+template <typename T>
+struct StoredProduct {
+  const T* product;
+  int64_t stride;
+  bool fours;
+
+  __device__ __forceinline__ void load(int64_t row, int64_t column, int count, Compute<T> (&value)[4]) const {
+    const T* const from = product + row * stride + column;
+    if (fours && count == 4) {
+      load_four(from, value);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) value[i] = i < count ? widen(from[i]) : Compute<T>{0};
+    }
+  }
+};
+
+constexpr int kFinishColumns = 32, kFinishRows = 8;  // of threads; each takes four columns
+
+template <typename T, typename Source>
+__global__ void __launch_bounds__(kFinishColumns* kFinishRows, 4)
+    finish_product(const Source source, const GemmOutput<T> out) {
+  const int64_t column = (int64_t{blockIdx.x} * kFinishColumns + threadIdx.x) * 4;
+  if (column >= out.columns) return;
+  const int count = limited(out.columns - column, 4);
+  for (int64_t row = int64_t{blockIdx.y} * kFinishRows + threadIdx.y; row < out.rows;
+       row += int64_t{gridDim.y} * kFinishRows) {
+    Compute<T> value[4];
+    source.load(row, column, count, value);
+    if (out.fours && count == 4) {
+      finish_four(out, row, column, value);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (i < count) finish_one(out, row, column + i, value[i]);
+      }
+    }
+  }
+}
+
+template <typename T, typename Source>
+Status launch_finish(const Context& context, const Source& source, const GemmOutput<T>& out) {
+  const int64_t blocks_x = (out.columns + 4 * kFinishColumns - 1) / (4 * kFinishColumns);
+  const int64_t blocks_y = std::min<int64_t>((out.rows + kFinishRows - 1) / kFinishRows, 65535);
+  const LaunchShape shape = {"matrix_product", dim3(static_cast<unsigned>(blocks_x), static_cast<unsigned>(blocks_y)),
+                             dim3(kFinishColumns, kFinishRows), 0, context.stream};
+  return launch(shape, finish_product<T, Source>, source, out);
+}
+
+}  // namespace xlformers::cuda

@@ -1,0 +1,33 @@
+// Which of the own kernels multiplies two matrices, and in how many parts of the inner dimension: a function of the
+// shape and of the device's size alone, so that a device always gives the same result.
+#pragma once
+
+#include <cstdint>
+
+#include "core/operators.h"
+
+namespace xlformers::cuda {
+
+enum class GemmKernel : int32_t {
+  few_rows,    // gemm_few_rows.cuh: reads the weight once, as fast as memory gives it
+  large_tile,  // 128 x 128 per block
+  small_tile,  // 64 x 64
+};
+
+struct GemmPlan {
+  GemmKernel kernel;
+  int32_t splits;       // blocks that share a tile, each with a part of the inner dimension; 1 for few_rows
+  int64_t split_inner;  // of all parts but the last: a multiple of the kernel's step
+};
+
+constexpr int64_t large_tile = 128, small_tile = 64;
+
+// Elements of the inner dimension that a block loads at a time.
+constexpr int64_t gemm_step(DType dtype) { return dtype == DType::f32 || dtype == DType::f64 ? 16 : 32; }
+
+// The few_rows kernel takes x W^T with so many rows at most: 16 by tensor cores, 8 in float, none in double.
+bool takes_few_rows(const MatrixProductParams& params);
+
+GemmPlan plan_gemm(const MatrixProductParams& params, int32_t multiprocessors);
+
+}  // namespace xlformers::cuda

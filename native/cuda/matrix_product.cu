@@ -1,0 +1,144 @@
+// c (+)= activation(op(a) op(b) + bias) + residual: by cuBLASLt where it is to be had and knows the operand types, by
+// own kernels otherwise, for few rows, and wherever the library has no algorithm.
+#include "cuda/cublaslt_product.h"
+#include "cuda/gemm.h"
+#include "cuda/gemm_few_rows.cuh"
+#include "cuda/gemm_finish.cuh"
+#include "cuda/gemm_register_tile.cuh"
+#include "cuda/gemm_tensor_core.cuh"
+
+namespace xlformers::cuda {
+namespace {
+
+constexpr int64_t kMaxBlocks = int64_t{1} << 28;
+
+template <typename T>
+using GemmKernelFunction = void (*)(GemmProblem<T>, GemmOutput<T>);
+
+struct GemmLaunch {
+  int64_t blocks;
+  int32_t splits;
+  unsigned threads;
+  size_t shared_bytes;
+};
+
+template <typename T>
+Status launch_gemm(const Context& context, const GemmLaunch& shape, GemmKernelFunction<T> kernel,
+                   const GemmProblem<T>& problem, const GemmOutput<T>& out) {
+  if (shape.blocks > kMaxBlocks) {
+    return make_status(StatusCode::unsupported, "a product of %lld x %lld takes more than 2^28 blocks",
+                       static_cast<long long>(out.rows), static_cast<long long>(out.columns));
+  }
+  const dim3 grid(static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.splits));
+  return launch(LaunchShape{"matrix_product", grid, dim3(shape.threads), shape.shared_bytes, context.stream}, kernel,
+                problem, out);
+}
+
+template <typename T, int kTile>
+GemmKernelFunction<T> tensor_core_kernel(bool along_a, bool along_b) {
+  if (along_a)
+    return along_b ? multiply_by_tensor_cores<T, kTile, true, true> : multiply_by_tensor_cores<T, kTile, true, false>;
+  return along_b ? multiply_by_tensor_cores<T, kTile, false, true> : multiply_by_tensor_cores<T, kTile, false, false>;
+}
+
+template <typename T>
+Status launch_tiles(const Context& context, const GemmPlan& plan, GemmProblem<T> problem, const GemmOutput<T>& out) {
+  const bool large = plan.kernel == GemmKernel::large_tile;
+  const int64_t size = large ? large_tile : small_tile;
+  const int64_t row_tiles = (out.rows + size - 1) / size, column_tiles = (out.columns + size - 1) / size;
+  problem.row_tiles = static_cast<unsigned>(row_tiles);
+  problem.column_tiles = static_cast<unsigned>(column_tiles);
+  GemmLaunch shape = {row_tiles * column_tiles, plan.splits, kRegisterThreads, 0};
+  if constexpr (sizeof(T) == 2) {
+    shape.threads = kTensorThreads;
+    const bool along_a = problem.a.along, along_b = problem.b.along;
+    if (large) {
+      shape.shared_bytes = tensor_core_shared_bytes<large_tile, T>();
+      return launch_gemm(context, shape, tensor_core_kernel<T, large_tile>(along_a, along_b), problem, out);
+    }
+    shape.shared_bytes = tensor_core_shared_bytes<small_tile, T>();
+    return launch_gemm(context, shape, tensor_core_kernel<T, small_tile>(along_a, along_b), problem, out);
+  } else {
+    if constexpr (sizeof(T) == 4) {
+      if (large) return launch_gemm<T>(context, shape, multiply_in_registers<T, large_tile / 16>, problem, out);
+    }
+    return launch_gemm<T>(context, shape, multiply_in_registers<T, small_tile / 16>, problem, out);
+  }
+}
+
+template <typename T>
+Status launch_few_rows(const Context& context, const GemmProblem<T>& problem, const GemmOutput<T>& out) {
+  GemmLaunch shape = {0, 1, kFewRowsThreads, 0};
+  if constexpr (sizeof(T) == 2) {
+    shape.blocks = (out.columns + kTensorColumns - 1) / kTensorColumns;
+    const auto kernel =
+        out.rows <= 8 ? multiply_few_rows_by_tensor_cores<T, 8> : multiply_few_rows_by_tensor_cores<T, 16>;
+    return launch_gemm<T>(context, shape, kernel, problem, out);
+  } else if constexpr (sizeof(T) == 4) {
+    shape.blocks = (out.columns + kFloatColumns - 1) / kFloatColumns;
+    const auto kernel = out.rows == 1   ? multiply_few_rows_in_registers<1>
+                        : out.rows == 2 ? multiply_few_rows_in_registers<2>
+                        : out.rows <= 4 ? multiply_few_rows_in_registers<4>
+                                        : multiply_few_rows_in_registers<8>;
+    return launch_gemm<T>(context, shape, kernel, problem, out);
+  } else {
+    return make_status(StatusCode::internal, "double has no kernel for few rows");
+  }
+}
+
+template <typename T>
+Status multiply(const Context& context, const MatrixProductParams& params, const GemmPlan& plan) {
+  const GemmProblem<T> problem = {
+      left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0};
+  GemmOutput<T> out = output_of<T>(params);
+  if (plan.kernel == GemmKernel::few_rows) return launch_few_rows<T>(context, problem, out);
+  if (plan.splits == 1) return launch_tiles<T>(context, plan, problem, out);
+  const int64_t elements = params.rows * params.columns;
+  out.partials = context.workspace.allocate<Compute<T>>(plan.splits * elements);
+  const Status status = launch_tiles<T>(context, plan, problem, out);
+  if (!status.ok()) return status;
+  const PartialSums<T> sums = {out.partials, elements, params.columns, plan.splits};
+  out.partials = nullptr;
+  return launch_finish<T>(context, sums, out);
+}
+
+}  // namespace
+
+Status multiply_by_plan(const Context& context, const MatrixProductParams& params, const GemmPlan& plan) {
+  return with_float_type(params.dtype,
+                         [&](auto tag) { return multiply<typename decltype(tag)::Type>(context, params, plan); });
+}
+
+Status finish_stored_product(const Context& context, const MatrixProductParams& params, const void* product,
+                             int64_t stride) {
+  return with_float_type(params.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    GemmOutput<T> out = output_of<T>(params);
+    out.bias = nullptr;
+    out.pre_activation = nullptr;
+    const bool fours = reinterpret_cast<uintptr_t>(product) % 16 == 0 && stride % 4 == 0;
+    const StoredProduct<T> source = {static_cast<const T*>(product), stride, fours};
+    return launch_finish<T>(context, source, out);
+  });
+}
+
+Status matrix_product(const Context& context, const void* block) {
+  const auto& params = *static_cast<const MatrixProductParams*>(block);
+  if (params.packed_b)
+    return make_status(StatusCode::unsupported, "the CUDA backend has no packed matrices: pass the matrix itself");
+  if (params.rows == 0 || params.columns == 0) return ok_status();
+  const GemmPlan plan = plan_gemm(params, context.device.multiprocessors);
+  if (plan.kernel != GemmKernel::few_rows) {
+    bool done = false;
+    const Status status = cublaslt::multiply(context, params, &done);
+    if (!status.ok() || done) return status;
+  }
+  return multiply_by_plan(context, params, plan);
+}
+
+Status pack_matrix(const Context&, const void*) {
+  return make_status(StatusCode::unsupported,
+                     "the CUDA backend reads matrices where they lie: packing them is of no use");
+}
+
+}  // namespace xlformers::cuda
