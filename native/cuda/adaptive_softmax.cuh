@@ -136,7 +136,10 @@ Status multiply(const Context& context, int64_t rows, int64_t columns, int64_t i
   params.bias = bias;
   params.c = c;
   params.c_stride = c_stride;
-  return matrix_product(context, &params);
+  const Workspace::Mark mark = context.workspace.mark();
+  const Status status = matrix_product(context, &params);
+  context.workspace.release(mark);
+  return status;
 }
 
 // logits[rows, count] of columns [first, first + count) of a part

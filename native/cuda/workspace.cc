@@ -46,4 +46,9 @@ void Workspace::reset() {
   if (!blocks_.empty()) blocks_.back().used = 0;
 }
 
+// A block that was added since the mark holds nothing older than it.
+void Workspace::release(const Mark& mark) {
+  if (!blocks_.empty()) blocks_.back().used = blocks_.size() == mark.blocks ? mark.used : 0;
+}
+
 }  // namespace xlformers::cuda

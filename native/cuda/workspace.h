@@ -27,6 +27,14 @@ class Workspace {
   // Forgets all allocations and keeps the memory.
   void reset();
 
+  // An operator that calls others gives back what they took: kernels enqueued later may have it at once.
+  struct Mark {
+    size_t blocks;
+    int64_t used;
+  };
+  Mark mark() const { return {blocks_.size(), blocks_.empty() ? 0 : blocks_.back().used}; }
+  void release(const Mark& mark);
+
   int64_t bytes() const { return bytes_; }
   int64_t peak_bytes() const { return peak_; }
   void reset_peak() { peak_ = bytes_; }
