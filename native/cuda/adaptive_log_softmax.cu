@@ -49,7 +49,7 @@ Status chunk_log_softmax(const Context& context, const AdaptiveSoftmaxParams& pa
     const Softmax softmax = softmax_of(params, index);
     const SoftmaxCluster& cluster = *softmax.cluster;
     const T* projected = nullptr;
-    Status status = project(context, params, cluster, size, hidden, projected_buffer, &projected);
+    Status status = project(context, DeviceCount{}, params, cluster, size, hidden, projected_buffer, &projected);
     if (!status.ok()) return status;
     const bool with_tails = softmax.part_count == 2;
     const ClusterRows<T> rows = {out + cluster.first_id,
@@ -59,9 +59,9 @@ Status chunk_log_softmax(const Context& context, const AdaptiveSoftmaxParams& pa
                                  tails,
                                  tail_count,
                                  index == 0 ? -1 : tail_column(params, index)};
-    status = part_logits<T>(context, softmax.parts[0], cluster.width, 0, cluster.size, size, projected, rows.logits, vocabulary);
+    status = part_logits<T>(context, DeviceCount{}, softmax.parts[0], cluster.width, 0, cluster.size, size, projected, rows.logits, vocabulary);
     if (status.ok() && with_tails) {
-      status = part_logits<T>(context, softmax.parts[1], cluster.width, 0, tail_count, size, projected, tail_logits, tail_count);
+      status = part_logits<T>(context, DeviceCount{}, softmax.parts[1], cluster.width, 0, tail_count, size, projected, tail_logits, tail_count);
     }
     if (!status.ok()) return status;
     const char* const name = "adaptive_log_softmax";

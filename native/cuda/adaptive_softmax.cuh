@@ -7,6 +7,7 @@
 
 #include "cuda/adaptive_rows.cuh"
 #include "cuda/adaptive_softmax.h"
+#include "cuda/gemm.h"
 
 namespace xlformers::cuda {
 
@@ -116,9 +117,9 @@ struct Operand {
   bool transposed;
 };
 
-// c[rows, columns] (+)= op(a) op(b) + bias, as MatrixProductParams has it.
+// c[rows, columns] (+)= op(a) op(b) + bias, as MatrixProductParams has it; of a tail's rows those that are there.
 template <typename T>
-Status multiply(const Context& context, int64_t rows, int64_t columns, int64_t inner, Operand<T> a, Operand<T> b, const T* bias,
+Status multiply(const Context& context, const DeviceCount& there, int64_t rows, int64_t columns, int64_t inner, Operand<T> a, Operand<T> b, const T* bias,
                 bool accumulate, T* c, int64_t c_stride) {
   MatrixProductParams params = {};
   params.dtype = dtype_of<T>();
@@ -137,23 +138,24 @@ Status multiply(const Context& context, int64_t rows, int64_t columns, int64_t i
   params.c = c;
   params.c_stride = c_stride;
   const Workspace::Mark mark = context.workspace.mark();
-  const Status status = matrix_product(context, &params);
+  const Status status =
+      there.count == nullptr ? matrix_product(context, &params) : multiply_rows_there(context, params, there);
   context.workspace.release(mark);
   return status;
 }
 
 // logits[rows, count] of columns [first, first + count) of a part
 template <typename T>
-Status part_logits(const Context& context, const LogitPart& part, int64_t width, int64_t first, int64_t count, int64_t rows,
+Status part_logits(const Context& context, const DeviceCount& there, const LogitPart& part, int64_t width, int64_t first, int64_t count, int64_t rows,
                    const T* projected, T* logits, int64_t logits_stride) {
   const Operand<T> weight = {static_cast<const T*>(part.weight) + first * width, width, true};
   const T* const bias = part.bias != nullptr ? static_cast<const T*>(part.bias) + first : nullptr;
-  return multiply<T>(context, rows, count, width, {projected, width, false}, weight, bias, false, logits, logits_stride);
+  return multiply<T>(context, there, rows, count, width, {projected, width, false}, weight, bias, false, logits, logits_stride);
 }
 
 // hidden P: [rows, width] into `buffer`, or hidden itself where there is no projection.
 template <typename T>
-Status project(const Context& context, const AdaptiveSoftmaxParams& params, const SoftmaxCluster& cluster, int64_t rows,
+Status project(const Context& context, const DeviceCount& there, const AdaptiveSoftmaxParams& params, const SoftmaxCluster& cluster, int64_t rows,
                const T* hidden, T* buffer, const T** projected) {
   if (cluster.projection == nullptr) {
     *projected = hidden;
@@ -161,7 +163,7 @@ Status project(const Context& context, const AdaptiveSoftmaxParams& params, cons
   }
   *projected = buffer;
   const Operand<T> projection = {static_cast<const T*>(cluster.projection), cluster.width, false};
-  return multiply<T>(context, rows, cluster.width, params.d_model, {hidden, params.d_model, false}, projection, nullptr, false, buffer,
+  return multiply<T>(context, there, rows, cluster.width, params.d_model, {hidden, params.d_model, false}, projection, nullptr, false, buffer,
                      cluster.width);
 }
 
@@ -261,6 +263,7 @@ class LogitChunks {
   int64_t size() const { return size_; }
   const Softmax& softmax() const { return softmax_; }
   const LabelledRows& rows() const { return rows_; }
+  DeviceCount there() const { return {rows_.count, begin_}; }
   bool gathers() const { return rows_.list != nullptr; }
   const T* hidden() const { return hidden_; }        // [size, d_model]
   const T* projected() const { return projected_; }  // [size, width]
@@ -270,7 +273,7 @@ class LogitChunks {
  private:
   Status enter(C* loss) {
     Status status = gather();
-    if (status.ok()) status = project(context_, params_, *softmax_.cluster, size_, hidden_, buffers_.projected, &projected_);
+    if (status.ok()) status = project(context_, there(), params_, *softmax_.cluster, size_, hidden_, buffers_.projected, &projected_);
     if (!status.ok()) return status;
     filled_ = false;
     status = for_blocks([&](const LogitBlock<T>& block, bool last) {
@@ -295,7 +298,7 @@ class LogitChunks {
 
   Status fill(const LogitBlock<T>& block) {
     return for_parts(block, [&](const LogitPart& part, int64_t first, int64_t count, T* logits) {
-      return part_logits<T>(context_, part, softmax_.cluster->width, first, count, size_, projected_, logits, block.stride);
+      return part_logits<T>(context_, there(), part, softmax_.cluster->width, first, count, size_, projected_, logits, block.stride);
     });
   }
 

@@ -85,11 +85,11 @@ Status chunk_gradient(const Context& context, const AdaptiveSoftmaxParams& param
     if (!turned.ok()) return turned;
     return chunks.for_parts(block, [&](const LogitPart& part, int64_t first, int64_t count, T* logits) {
       const T* const weight = static_cast<const T*>(part.weight) + first * width;
-      Status result = multiply<T>(context, size, width, count, {logits, block.stride, false}, {weight, width, false}, nullptr, accumulate,
+      Status result = multiply<T>(context, chunks.there(), size, width, count, {logits, block.stride, false}, {weight, width, false}, nullptr, accumulate,
                                   product_gradient, width);
       accumulate = true;
       if (result.ok() && part.weight_gradient != nullptr) {
-        result = multiply<T>(context, count, width, size, {logits, block.stride, true}, {chunks.projected(), width, false}, nullptr, later,
+        result = multiply<T>(context, chunks.there(), count, width, size, {logits, block.stride, true}, {chunks.projected(), width, false}, nullptr, later,
                              static_cast<T*>(part.weight_gradient) + first * width, width);
       }
       if (result.ok() && part.bias_gradient != nullptr) {
@@ -99,12 +99,12 @@ Status chunk_gradient(const Context& context, const AdaptiveSoftmaxParams& param
     });
   });
   if (status.ok() && cluster.projection_gradient != nullptr) {
-    status = multiply<T>(context, d_model, width, size, {chunks.hidden(), d_model, true}, {gradients.projected, width, false}, nullptr,
+    status = multiply<T>(context, chunks.there(), d_model, width, size, {chunks.hidden(), d_model, true}, {gradients.projected, width, false}, nullptr,
                          later, static_cast<T*>(cluster.projection_gradient), width);
   }
   if (status.ok() && cluster.projection != nullptr) {
     const T* const projection = static_cast<const T*>(cluster.projection);
-    status = multiply<T>(context, size, d_model, width, {gradients.projected, width, false}, {projection, width, true}, nullptr, false,
+    status = multiply<T>(context, chunks.there(), size, d_model, width, {gradients.projected, width, false}, {projection, width, true}, nullptr, false,
                          target, d_model);
   }
   if (!status.ok() || !chunks.gathers()) return status;
