@@ -91,8 +91,8 @@ Status multiply(const Context& context, const MatrixProductParams& params, const
                 const DeviceCount& there) {
   const bool of_inner = params.transpose_a != 0;
   const DeviceCount rows_there = of_inner ? DeviceCount{} : there, inner_there = of_inner ? there : DeviceCount{};
-  const GemmProblem<T> problem = {left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner,
-                                  0, 0, rows_there, inner_there};
+  const GemmProblem<T> problem = {
+      left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0, rows_there, inner_there};
   GemmOutput<T> out = output_of<T>(params);
   if (plan.kernel == GemmKernel::few_rows) return launch_few_rows<T>(context, problem, out);
   if (plan.splits == 1) return launch_tiles<T>(context, plan, problem, out);
@@ -122,9 +122,8 @@ Status multiply_rows_there(const Context& context, const MatrixProductParams& pa
     plan.splits = 1;
     plan.split_inner = (params.inner + step - 1) / step * step;
   }
-  return with_float_type(params.dtype, [&](auto tag) {
-    return multiply<typename decltype(tag)::Type>(context, params, plan, there);
-  });
+  return with_float_type(
+      params.dtype, [&](auto tag) { return multiply<typename decltype(tag)::Type>(context, params, plan, there); });
 }
 
 Status finish_stored_product(const Context& context, const MatrixProductParams& params, const void* product,

@@ -46,9 +46,11 @@ void check(int64_t rows, int64_t columns, int64_t inner, bool of_inner, bool acc
   for (size_t row = 0; row < made; ++row) {
     for (size_t column = 0; column < wide; ++column) {
       double wanted = accumulate ? before[row * wide + column] : 0;
-      for (size_t k = 0; k < summed; ++k) wanted += double{a[of_inner ? k * width + row : row * width + k]} * b[k * wide + column];
+      for (size_t k = 0; k < summed; ++k)
+        wanted += double{a[of_inner ? k * width + row : row * width + k]} * b[k * wide + column];
       // Products are exact in fp32; their sum of up to `inner` is rounded, and the result.
-      const double error = std::ldexp(static_cast<double>(inner * inner), -24) + Format<T>::kUnit / 2 * (std::fabs(wanted) + 1);
+      const double error =
+          std::ldexp(static_cast<double>(inner * inner), -24) + Format<T>::kUnit / 2 * (std::fabs(wanted) + 1);
       expect_near("c", row * wide + column, cuda::to_float(c[row * wide + column]), wanted, error);
     }
   }
