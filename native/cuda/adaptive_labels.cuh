@@ -1,6 +1,5 @@
 // Which rows meet which softmax of the adaptive softmax. The number of a tail's rows is known on the device only, where
-// the kernels read it: the host enqueues chunks for all rows, and of those beyond the number the kernels here do
-// nothing. matrix_product does not know it; there, rows beyond are zeros, which are multiplied in vain.
+// the kernels read it: the host enqueues chunks for all rows, and those beyond the number end at once.
 #pragma once
 
 #include "cuda/data_error.cuh"
