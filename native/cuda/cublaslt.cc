@@ -41,12 +41,13 @@ const char* resolve_all(void* library, Interface* into) {
 }
 
 // Takes over the library when it serves, and says why not otherwise.
-Status try_library(void* library, Interface* into) {
+Status try_library(const char* file, void* library, Interface* into) {
   const char* const missing = resolve_all(library, into);
-  if (missing != nullptr) return make_status(StatusCode::unsupported, "it has no %s", missing);
+  if (missing != nullptr) return make_status(StatusCode::unsupported, "%.150s: it has no %s", file, missing);
   const size_t version = into->GetVersion();
   if (version < kFirstVersion) {
-    return make_status(StatusCode::unsupported, "its version is %zu, expected %zu or newer", version, kFirstVersion);
+    return make_status(StatusCode::unsupported, "%.150s: its version is %zu, expected %zu or newer", file, version,
+                       kFirstVersion);
   }
   return ok_status();
 }
@@ -64,7 +65,7 @@ std::vector<std::string> installed_toolkits() {
 Status try_file(const char* file, int more_flags, Interface* into) {
   void* const handle = dlopen(file, RTLD_NOW | RTLD_LOCAL | more_flags);
   if (handle == nullptr) return make_status(StatusCode::unsupported, "%.200s", dlerror());
-  const Status tried = try_library(handle, into);
+  const Status tried = try_library(file, handle, into);
   if (!tried.ok()) dlclose(handle);
   return tried;
 }
@@ -80,10 +81,9 @@ struct Opened {
     const Status tried = open_first(search_path(named, std::getenv("CUDA_HOME"), installed_toolkits()), &library);
     found = tried.ok();
     if (found || named == nullptr || named[0] == '\0') return;
-    status = make_status(
-        StatusCode::unsupported,
-        "%s is %.80s, not a cuBLASLt that serves (%.60s): name another, or leave it empty for the own kernels",
-        kVariable, named, tried.message);
+    status =
+        make_status(StatusCode::unsupported, "no cuBLASLt (%.130s): name another by %s, or nothing for the own kernels",
+                    tried.message, kVariable);
   }
 };
 

@@ -7,7 +7,7 @@
 //
 // Reads (rows * columns / kTile) * inner * 2 operands from the cache, each of them from memory about once; 2 rows *
 // columns * inner FLOPs. H100, 8192 x 4096 x 1024 (a feed-forward layer, bf16): 68.7 GFLOP, 92 MB. mma.sync gives about
-// 62 % of the 800 TFLOP/s of wgmma, and shared memory is busy 85 % of that time; expected 400 TFLOP/s, 172 us (memory
+// 62 % of the 800 TFLOP/s of wgmma, and shared memory is busy 80 % of that time; expected 400 TFLOP/s, 172 us (memory
 // alone: 31 us).
 #pragma once
 
@@ -78,7 +78,7 @@ struct TensorTile {
   }
 };
 
-// Lanes' addresses for four 8x8 matrices of 16 lines by 16 inner elements. `lines_first`: the second matrix is that of
+// Lanes' addresses for four 8x8 matrices of 16 lines by 16 inner elements. kLinesFirst: the second matrix is that of
 // the next 8 lines (as the registers of A want it), else that of the next 8 inner elements (as two tiles of B do).
 template <bool kLinesFirst, typename Tile, bool kAlong, typename T>
 __device__ __forceinline__ void load_fragment(uint32_t (&fragment)[4], const T* tile, int line, int k, int lane) {

@@ -5,6 +5,8 @@ const { plugin } = require('./emulator');
 // The addon reads them from the environment of the process, which test workers inherit and sandboxes only copy.
 process.env.XLFORMERS_CUDA_PLUGIN = plugin;
 process.env.XLFORMERS_TEST_DEVICE = 'cuda';
+// The emulator's memory is the host's: a library that computes on a GPU must not get to see it.
+process.env.XLFORMERS_CUBLASLT = '';
 
 module.exports = {
   ...require('../../jest.config.js'),
