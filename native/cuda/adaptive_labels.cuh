@@ -1,5 +1,5 @@
-// Which rows meet which softmax of the adaptive softmax. The number of a tail's rows is known on the device only, where the kernels
-// read it; the host enqueues chunks for all rows, and those beyond the number do nothing.
+// Which rows meet which softmax of the adaptive softmax. The number of a tail's rows is known on the device only, where
+// the kernels read it: the host enqueues chunks for all rows, and those beyond the number end at once.
 #pragma once
 
 #include "cuda/data_error.cuh"
@@ -54,8 +54,9 @@ __device__ __forceinline__ int count_before(bool flag, int& total) {
   return before;
 }
 
-// A block per cluster: the first writes the head's columns, the others the lists of the tails. Labels out of range are reported (the
-// first of them) and do not count. Reads 4 bytes per row and cluster; 8192 rows take 16 turns of a block, about 10 us.
+// A block per cluster: the first writes the head's columns, the others the lists of the tails. Labels out of range are
+// reported (the first of them) and do not count. Reads 4 bytes per row and cluster; 8192 rows take 16 turns of a block,
+// about 10 us.
 static __global__ void __launch_bounds__(kGroupingThreads) group_labels(const __grid_constant__ Grouping grouping) {
   const int cluster = static_cast<int>(blockIdx.x), tails = grouping.cluster_count - 1;
   if (cluster == 0) {

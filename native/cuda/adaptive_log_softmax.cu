@@ -1,4 +1,5 @@
-// Log-probabilities of the whole vocabulary under the projected adaptive softmax. Logits are made where the result belongs.
+// Log-probabilities of the whole vocabulary under the projected adaptive softmax. Logits are made where the result
+// belongs.
 #include "cuda/adaptive_softmax.cuh"
 
 namespace xlformers::cuda {
@@ -14,7 +15,8 @@ struct ClusterRows {
   int64_t tail_count, tail;
 };
 
-// Reads the logits twice, the second time from the L2 cache, and writes them: 32 x 267735 in bf16 are 17 MB read and written, 11 us.
+// Reads the logits twice, the second time from the L2 cache, and writes them: 32 x 267735 in bf16 are 17 MB read and
+// written, 11 us.
 template <typename T, int threads>
 __global__ void __launch_bounds__(threads, 2) subtract_log_sum_exp(const ClusterRows<T> cluster) {
   using C = Compute<T>;
@@ -40,8 +42,8 @@ __global__ void __launch_bounds__(threads, 2) subtract_log_sum_exp(const Cluster
 
 // Rows [begin, begin + size).
 template <typename T>
-Status chunk_log_softmax(const Context& context, const AdaptiveSoftmaxParams& params, int64_t vocabulary, int64_t begin, int64_t size,
-                         T* projected_buffer, T* tail_logits, Compute<T>* tails) {
+Status chunk_log_softmax(const Context& context, const AdaptiveSoftmaxParams& params, int64_t vocabulary, int64_t begin,
+                         int64_t size, T* projected_buffer, T* tail_logits, Compute<T>* tails) {
   const T* const hidden = static_cast<const T*>(params.hidden) + begin * params.d_model;
   T* const out = static_cast<T*>(params.log_probabilities) + begin * vocabulary;
   const int64_t tail_count = params.cluster_count - 1;
@@ -49,7 +51,7 @@ Status chunk_log_softmax(const Context& context, const AdaptiveSoftmaxParams& pa
     const Softmax softmax = softmax_of(params, index);
     const SoftmaxCluster& cluster = *softmax.cluster;
     const T* projected = nullptr;
-    Status status = project(context, params, cluster, size, hidden, projected_buffer, &projected);
+    Status status = project(context, DeviceCount{}, params, cluster, size, hidden, projected_buffer, &projected);
     if (!status.ok()) return status;
     const bool with_tails = softmax.part_count == 2;
     const ClusterRows<T> rows = {out + cluster.first_id,
@@ -59,15 +61,18 @@ Status chunk_log_softmax(const Context& context, const AdaptiveSoftmaxParams& pa
                                  tails,
                                  tail_count,
                                  index == 0 ? -1 : tail_column(params, index)};
-    status = part_logits<T>(context, softmax.parts[0], cluster.width, 0, cluster.size, size, projected, rows.logits, vocabulary);
+    status = part_logits<T>(context, DeviceCount{}, softmax.parts[0], cluster.width, 0, cluster.size, size, projected,
+                            rows.logits, vocabulary);
     if (status.ok() && with_tails) {
-      status = part_logits<T>(context, softmax.parts[1], cluster.width, 0, tail_count, size, projected, tail_logits, tail_count);
+      status = part_logits<T>(context, DeviceCount{}, softmax.parts[1], cluster.width, 0, tail_count, size, projected,
+                              tail_logits, tail_count);
     }
     if (!status.ok()) return status;
     const char* const name = "adaptive_log_softmax";
-    status = cluster.size <= kShortRow
-                 ? launch(row_launch(context, name, size, kShortRowThreads), subtract_log_sum_exp<T, kShortRowThreads>, rows)
-                 : launch(row_launch(context, name, size, kLongRowThreads), subtract_log_sum_exp<T, kLongRowThreads>, rows);
+    status =
+        cluster.size <= kShortRow
+            ? launch(row_launch(context, name, size, kShortRowThreads), subtract_log_sum_exp<T, kShortRowThreads>, rows)
+            : launch(row_launch(context, name, size, kLongRowThreads), subtract_log_sum_exp<T, kLongRowThreads>, rows);
     if (!status.ok()) return status;
   }
   return ok_status();
@@ -75,7 +80,8 @@ Status chunk_log_softmax(const Context& context, const AdaptiveSoftmaxParams& pa
 
 }  // namespace
 
-Status adaptive_log_softmax_in_chunks(const Context& context, const AdaptiveSoftmaxParams& params, const ChunkLimits& limits) {
+Status adaptive_log_softmax_in_chunks(const Context& context, const AdaptiveSoftmaxParams& params,
+                                      const ChunkLimits& limits) {
   return with_float_type(params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     int64_t vocabulary = 0, widest = 0;
@@ -89,7 +95,8 @@ Status adaptive_log_softmax_in_chunks(const Context& context, const AdaptiveSoft
     auto* const tails = context.workspace.allocate<Compute<T>>(chunk_rows * tail_count);
     for (int64_t begin = 0; begin < params.rows; begin += chunk_rows) {
       const int64_t size = std::min(params.rows - begin, chunk_rows);
-      const Status status = chunk_log_softmax<T>(context, params, vocabulary, begin, size, projected, tail_logits, tails);
+      const Status status =
+          chunk_log_softmax<T>(context, params, vocabulary, begin, size, projected, tail_logits, tails);
       if (!status.ok()) return status;
     }
     return ok_status();

@@ -1,4 +1,5 @@
-// What is done to the rows of a chunk: hidden states are gathered, logits summed or turned into gradients, gradients scattered.
+// What is done to the rows of a chunk: hidden states are gathered, logits summed or turned into gradients, gradients
+// scattered.
 #pragma once
 
 #include "cuda/adaptive_labels.cuh"
@@ -7,25 +8,23 @@ namespace xlformers::cuda {
 
 constexpr int kCopyThreads = 64;
 
-// out[i, :] = hidden[row of begin + i, :], zeros beyond the last row: what multiplies them must be numbers. Reads and writes a row of
+// out[i, :] = hidden[row of begin + i, :]. Reads and writes a row of
 // d_model elements each: 2048 x 1024 in bf16 are 8.4 MB, 3 us.
 template <typename T>
-__global__ void __launch_bounds__(kCopyThreads) gather_rows(const LabelledRows rows, int64_t begin, int64_t columns, const T* hidden,
-                                                            T* out) {
+__global__ void __launch_bounds__(kCopyThreads)
+    gather_rows(const LabelledRows rows, int64_t begin, int64_t columns, const T* hidden, T* out) {
   const int64_t i = blockIdx.x;
-  const bool holds = rows.holds(begin + i);
-  const T* const from = holds ? hidden + rows.row(begin + i) * columns : hidden;
+  if (!rows.holds(begin + i)) return;
+  const T* const from = hidden + rows.row(begin + i) * columns;
   for_vectors<kCopyThreads>(from, columns, Compute<T>{0}, [&](int64_t first, Vector<T>& values) {
-#pragma unroll
-    for (int k = 0; k < kVectorElements<T>; ++k) values[k] = holds ? values[k] : Compute<T>{0};
     store_vector(out + i * columns, first, columns, values);
   });
 }
 
 // out[row of begin + i, :] += share[i, :]. Reads two rows and writes one: 2048 x 1024 in bf16 are 12.6 MB, 4 us.
 template <typename T>
-__global__ void __launch_bounds__(kCopyThreads) add_scattered_rows(const LabelledRows rows, int64_t begin, int64_t columns,
-                                                                   const T* share, T* out) {
+__global__ void __launch_bounds__(kCopyThreads)
+    add_scattered_rows(const LabelledRows rows, int64_t begin, int64_t columns, const T* share, T* out) {
   const int64_t i = blockIdx.x;
   if (!rows.holds(begin + i)) return;
   T* const to = out + rows.row(begin + i) * columns;
@@ -55,12 +54,12 @@ struct ChunkSums {
   C* log_sum_exp;
 };
 
-// Adds a block to the sums of its rows. The last block of the columns completes the log-sum-exp and, where `loss` is not null, gives
-// the rows' losses, or adds them to those of the head. Reads the logits once: 800 x 20000 in bf16 are 32 MB, mostly in the L2
-// cache; 11 us from memory.
+// Adds a block to the sums of its rows. The last block of the columns completes the log-sum-exp and, where `loss` is
+// not null, gives the rows' losses, or adds them to those of the head. Reads the logits once: 800 x 20000 in bf16 are
+// 32 MB, mostly in the L2 cache; 11 us from memory.
 template <typename T, int threads>
-__global__ void __launch_bounds__(threads, 2) sum_logits(const LogitBlock<T> block, const ChunkSums<Compute<T>> chunk, bool first, bool last,
-                                                      Compute<T>* loss) {
+__global__ void __launch_bounds__(threads, 2)
+    sum_logits(const LogitBlock<T> block, const ChunkSums<Compute<T>> chunk, bool first, bool last, Compute<T>* loss) {
   using C = Compute<T>;
   const int64_t i = blockIdx.x;
   if (!block.rows.holds(block.begin + i)) return;
@@ -93,25 +92,18 @@ __global__ void __launch_bounds__(threads, 2) sum_logits(const LogitBlock<T> blo
   loss[row] = head ? part : loss[row] + part;
 }
 
-// logits -> g (softmax - one-hot), in place, with g the gradient of the row's loss; zeros for rows that do not count and beyond the
-// last row. Reads and writes the logits: 800 x 20000 in bf16 are 64 MB, 21 us from memory.
+// logits -> g (softmax - one-hot), in place, with g the gradient of the row's loss; zeros for rows that do not count.
+// Reads and writes the logits: 800 x 20000 in bf16 are 64 MB, 21 us from memory.
 template <typename T, int threads>
-__global__ void __launch_bounds__(threads, 2) turn_into_gradient(const LogitBlock<T> block, const Compute<T>* log_sum_exp,
-                                                              const Compute<T>* loss_gradient) {
+__global__ void __launch_bounds__(threads, 2)
+    turn_into_gradient(const LogitBlock<T> block, const Compute<T>* log_sum_exp, const Compute<T>* loss_gradient) {
   using C = Compute<T>;
   const int64_t i = blockIdx.x;
-  int64_t column = -1;
-  C scale = 0, offset = 0;
-  bool counts = false;
-  if (block.rows.holds(block.begin + i)) {
-    const int64_t row = block.rows.row(block.begin + i);
-    counts = block.rows.column(row) >= 0;
-    column = block.rows.column(row) - block.first_column;
-    if (counts) {
-      scale = loss_gradient[row];
-      offset = log_sum_exp[i];
-    }
-  }
+  if (!block.rows.holds(block.begin + i)) return;
+  const int64_t row = block.rows.row(block.begin + i);
+  const bool counts = block.rows.column(row) >= 0;
+  const int64_t column = block.rows.column(row) - block.first_column;
+  const C scale = counts ? loss_gradient[row] : C{0}, offset = counts ? log_sum_exp[i] : C{0};
   T* const logits = block.logits + i * block.stride;
   for_vectors<threads>(
       logits, block.columns, C{0},
@@ -127,10 +119,12 @@ __global__ void __launch_bounds__(threads, 2) turn_into_gradient(const LogitBloc
 
 constexpr int kSumLanes = 32, kSumSlices = 8;
 
-// out[columns] (+)= the block's column sums (a bias's gradient): thread (lane, slice) adds up the rows slice, slice + 8, ... of a vector
-// of columns, and the slices are added in order. Reads the logits once: 800 x 20000 in bf16, 32 MB, mostly from the L2 cache.
+// out[columns] (+)= the block's column sums (a bias's gradient): thread (lane, slice) adds up the rows slice, slice +
+// 8, ... of a vector of columns, and the slices are added in order. Reads the logits once: 800 x 20000 in bf16, 32 MB,
+// mostly from the L2 cache.
 template <typename T>
-__global__ void __launch_bounds__(kSumLanes* kSumSlices) sum_columns(const LogitBlock<T> block, int64_t size, bool accumulate, T* out) {
+__global__ void __launch_bounds__(kSumLanes* kSumSlices)
+    sum_columns(const LogitBlock<T> block, int64_t size, bool accumulate, T* out) {
   using C = Compute<T>;
   constexpr int kElements = kVectorElements<T>;
   XL_SHARED(partial, C[kSumSlices][kElements][kSumLanes]);

@@ -1,12 +1,13 @@
-// What the operators of the projected adaptive softmax share on the host: a softmax's weights, matrix products, and the logits of one
-// chunk of rows after another (native/cpu/adaptive_softmax.h).
+// What the operators of the projected adaptive softmax share on the host: a softmax's weights, matrix products, and the
+// logits of one chunk of rows after another (native/cpu/adaptive_softmax.h).
 //
-// Logits are stored in the operand's type, as matrix_product writes them; sums and losses have Compute<T>. The label's logit is taken
-// from the same stored logits, so that no loss is negative.
+// Logits are stored in the operand's type, as matrix_product writes them; sums and losses have Compute<T>. The label's
+// logit is taken from the same stored logits, so that no loss is negative.
 #pragma once
 
 #include "cuda/adaptive_rows.cuh"
 #include "cuda/adaptive_softmax.h"
+#include "cuda/gemm.h"
 
 namespace xlformers::cuda {
 
@@ -35,8 +36,8 @@ inline Softmax softmax_of(const AdaptiveSoftmaxParams& params, int32_t index) {
   softmax.part_count = 1;
   softmax.columns = cluster.size;
   if (index == 0 && params.cluster_count > 1) {
-    softmax.parts[1] = {params.cluster_weight, params.cluster_bias, params.cluster_weight_gradient, params.cluster_bias_gradient,
-                        params.cluster_count - 1};
+    softmax.parts[1] = {params.cluster_weight, params.cluster_bias, params.cluster_weight_gradient,
+                        params.cluster_bias_gradient, params.cluster_count - 1};
     softmax.part_count = 2;
     softmax.columns += params.cluster_count - 1;
   }
@@ -69,8 +70,9 @@ class RowGroups {
     for (int32_t i = 0; i < params.cluster_count; ++i) {
       grouping_.ends[i] = static_cast<int32_t>(params.clusters[i].first_id + params.clusters[i].size);
     }
-    return launch({"group_labels", dim3(static_cast<unsigned>(params.cluster_count)), dim3(kGroupingThreads), 0, context.stream},
-                  group_labels, grouping_);
+    return launch(
+        {"group_labels", dim3(static_cast<unsigned>(params.cluster_count)), dim3(kGroupingThreads), 0, context.stream},
+        group_labels, grouping_);
   }
 
   // All rows meet the head.
@@ -116,10 +118,10 @@ struct Operand {
   bool transposed;
 };
 
-// c[rows, columns] (+)= op(a) op(b) + bias, as MatrixProductParams has it.
+// c[rows, columns] (+)= op(a) op(b) + bias, as MatrixProductParams has it; of a tail's rows those that are there.
 template <typename T>
-Status multiply(const Context& context, int64_t rows, int64_t columns, int64_t inner, Operand<T> a, Operand<T> b, const T* bias,
-                bool accumulate, T* c, int64_t c_stride) {
+Status multiply(const Context& context, const DeviceCount& there, int64_t rows, int64_t columns, int64_t inner,
+                Operand<T> a, Operand<T> b, const T* bias, bool accumulate, T* c, int64_t c_stride) {
   MatrixProductParams params = {};
   params.dtype = dtype_of<T>();
   params.rows = rows;
@@ -137,32 +139,34 @@ Status multiply(const Context& context, int64_t rows, int64_t columns, int64_t i
   params.c = c;
   params.c_stride = c_stride;
   const Workspace::Mark mark = context.workspace.mark();
-  const Status status = matrix_product(context, &params);
+  const Status status =
+      there.count == nullptr ? matrix_product(context, &params) : multiply_rows_there(context, params, there);
   context.workspace.release(mark);
   return status;
 }
 
 // logits[rows, count] of columns [first, first + count) of a part
 template <typename T>
-Status part_logits(const Context& context, const LogitPart& part, int64_t width, int64_t first, int64_t count, int64_t rows,
-                   const T* projected, T* logits, int64_t logits_stride) {
+Status part_logits(const Context& context, const DeviceCount& there, const LogitPart& part, int64_t width,
+                   int64_t first, int64_t count, int64_t rows, const T* projected, T* logits, int64_t logits_stride) {
   const Operand<T> weight = {static_cast<const T*>(part.weight) + first * width, width, true};
   const T* const bias = part.bias != nullptr ? static_cast<const T*>(part.bias) + first : nullptr;
-  return multiply<T>(context, rows, count, width, {projected, width, false}, weight, bias, false, logits, logits_stride);
+  return multiply<T>(context, there, rows, count, width, {projected, width, false}, weight, bias, false, logits,
+                     logits_stride);
 }
 
 // hidden P: [rows, width] into `buffer`, or hidden itself where there is no projection.
 template <typename T>
-Status project(const Context& context, const AdaptiveSoftmaxParams& params, const SoftmaxCluster& cluster, int64_t rows,
-               const T* hidden, T* buffer, const T** projected) {
+Status project(const Context& context, const DeviceCount& there, const AdaptiveSoftmaxParams& params,
+               const SoftmaxCluster& cluster, int64_t rows, const T* hidden, T* buffer, const T** projected) {
   if (cluster.projection == nullptr) {
     *projected = hidden;
     return ok_status();
   }
   *projected = buffer;
   const Operand<T> projection = {static_cast<const T*>(cluster.projection), cluster.width, false};
-  return multiply<T>(context, rows, cluster.width, params.d_model, {hidden, params.d_model, false}, projection, nullptr, false, buffer,
-                     cluster.width);
+  return multiply<T>(context, there, rows, cluster.width, params.d_model, {hidden, params.d_model, false}, projection,
+                     nullptr, false, buffer, cluster.width);
 }
 
 // Scratch memory that serves one softmax after another.
@@ -171,14 +175,16 @@ class ChunkBuffers {
  public:
   using C = Compute<T>;
 
-  ChunkBuffers(const Context& context, const AdaptiveSoftmaxParams& params, const ChunkLimits& limits) : limits_(limits) {
+  ChunkBuffers(const Context& context, const AdaptiveSoftmaxParams& params, const ChunkLimits& limits)
+      : limits_(limits) {
     int64_t rows = 0, projected_elements = 0, logit_elements = 0;
     for (int32_t i = 0; i < params.cluster_count; ++i) {
       const Softmax softmax = softmax_of(params, i);
       const Chunking chunking = chunking_of(params.rows, softmax.columns);
       rows = std::max(rows, chunking.rows);
       logit_elements = std::max(logit_elements, chunking.rows * chunking.stride);
-      if (softmax.cluster->projection != nullptr) projected_elements = std::max(projected_elements, chunking.rows * softmax.cluster->width);
+      if (softmax.cluster->projection != nullptr)
+        projected_elements = std::max(projected_elements, chunking.rows * softmax.cluster->width);
     }
     gathered = params.cluster_count > 1 ? context.workspace.allocate<T>(rows * params.d_model) : nullptr;
     projected = context.workspace.allocate<T>(projected_elements);
@@ -190,7 +196,9 @@ class ChunkBuffers {
     chunk_projected = projected_elements;
   }
 
-  Chunking chunking_of(int64_t rows, int64_t columns) const { return cuda::chunking_of(limits_, sizeof(T), rows, columns); }
+  Chunking chunking_of(int64_t rows, int64_t columns) const {
+    return cuda::chunking_of(limits_, sizeof(T), rows, columns);
+  }
 
   T *gathered, *projected, *logits;
   ChunkSums<C> sums;
@@ -206,8 +214,8 @@ class LogitChunks {
  public:
   using C = Compute<T>;
 
-  LogitChunks(const Context& context, const AdaptiveSoftmaxParams& params, const ChunkBuffers<T>& buffers, const RowGroups& groups,
-              int32_t index)
+  LogitChunks(const Context& context, const AdaptiveSoftmaxParams& params, const ChunkBuffers<T>& buffers,
+              const RowGroups& groups, int32_t index)
       : context_(context),
         params_(params),
         buffers_(buffers),
@@ -215,8 +223,8 @@ class LogitChunks {
         rows_(groups.of(index)),
         chunking_(buffers.chunking_of(params.rows, softmax_.columns)) {}
 
-  // visit(chunk size) for one chunk after another, with their log-sum-exps and projected states made; `loss` is null or receives the
-  // losses.
+  // visit(chunk size) for one chunk after another, with their log-sum-exps and projected states made; `loss` is null or
+  // receives the losses.
   template <typename Visit>
   Status for_chunks(C* loss, const Visit& visit) {
     for (begin_ = 0; begin_ < params_.rows; begin_ += chunking_.rows) {
@@ -261,6 +269,7 @@ class LogitChunks {
   int64_t size() const { return size_; }
   const Softmax& softmax() const { return softmax_; }
   const LabelledRows& rows() const { return rows_; }
+  DeviceCount there() const { return {rows_.count, begin_}; }
   bool gathers() const { return rows_.list != nullptr; }
   const T* hidden() const { return hidden_; }        // [size, d_model]
   const T* projected() const { return projected_; }  // [size, width]
@@ -270,14 +279,16 @@ class LogitChunks {
  private:
   Status enter(C* loss) {
     Status status = gather();
-    if (status.ok()) status = project(context_, params_, *softmax_.cluster, size_, hidden_, buffers_.projected, &projected_);
+    if (status.ok())
+      status = project(context_, there(), params_, *softmax_.cluster, size_, hidden_, buffers_.projected, &projected_);
     if (!status.ok()) return status;
     filled_ = false;
     status = for_blocks([&](const LogitBlock<T>& block, bool last) {
       const bool first = block.first_column == 0;
       const auto shape = [&](int threads) { return row_shape("adaptive_softmax: sum_logits", threads); };
       if (block.columns <= kShortRow) {
-        return launch(shape(kShortRowThreads), sum_logits<T, kShortRowThreads>, block, buffers_.sums, first, last, loss);
+        return launch(shape(kShortRowThreads), sum_logits<T, kShortRowThreads>, block, buffers_.sums, first, last,
+                      loss);
       }
       return launch(shape(kLongRowThreads), sum_logits<T, kLongRowThreads>, block, buffers_.sums, first, last, loss);
     });
@@ -289,13 +300,14 @@ class LogitChunks {
     const T* const hidden = static_cast<const T*>(params_.hidden);
     hidden_ = gathers() ? buffers_.gathered : hidden + begin_ * params_.d_model;
     if (!gathers()) return ok_status();
-    return launch(row_shape("adaptive_softmax: gather_rows", kCopyThreads), gather_rows<T>, rows_, begin_, params_.d_model, hidden,
-                  buffers_.gathered);
+    return launch(row_shape("adaptive_softmax: gather_rows", kCopyThreads), gather_rows<T>, rows_, begin_,
+                  params_.d_model, hidden, buffers_.gathered);
   }
 
   Status fill(const LogitBlock<T>& block) {
     return for_parts(block, [&](const LogitPart& part, int64_t first, int64_t count, T* logits) {
-      return part_logits<T>(context_, part, softmax_.cluster->width, first, count, size_, projected_, logits, block.stride);
+      return part_logits<T>(context_, there(), part, softmax_.cluster->width, first, count, size_, projected_, logits,
+                            block.stride);
     });
   }
 

@@ -54,11 +54,12 @@ constexpr int kFinishColumns = 32, kFinishRows = 8;  // of threads; each takes f
 
 template <typename T, typename Source>
 __global__ void __launch_bounds__(kFinishColumns* kFinishRows, 4)
-    finish_product(const Source source, const GemmOutput<T> out) {
+    finish_product(const Source source, const GemmOutput<T> out, const DeviceCount rows_there) {
   const int64_t column = (int64_t{blockIdx.x} * kFinishColumns + threadIdx.x) * 4;
   if (column >= out.columns) return;
   const int count = limited(out.columns - column, 4);
-  for (int64_t row = int64_t{blockIdx.y} * kFinishRows + threadIdx.y; row < out.rows;
+  const int64_t rows = size_there(out.rows, rows_there);
+  for (int64_t row = int64_t{blockIdx.y} * kFinishRows + threadIdx.y; row < rows;
        row += int64_t{gridDim.y} * kFinishRows) {
     Compute<T> value[4];
     source.load(row, column, count, value);
@@ -74,12 +75,13 @@ __global__ void __launch_bounds__(kFinishColumns* kFinishRows, 4)
 }
 
 template <typename T, typename Source>
-Status launch_finish(const Context& context, const Source& source, const GemmOutput<T>& out) {
+Status launch_finish(const Context& context, const Source& source, const GemmOutput<T>& out,
+                     const DeviceCount& rows_there) {
   const int64_t blocks_x = (out.columns + 4 * kFinishColumns - 1) / (4 * kFinishColumns);
   const int64_t blocks_y = std::min<int64_t>((out.rows + kFinishRows - 1) / kFinishRows, 65535);
   const LaunchShape shape = {"matrix_product", dim3(static_cast<unsigned>(blocks_x), static_cast<unsigned>(blocks_y)),
                              dim3(kFinishColumns, kFinishRows), 0, context.stream};
-  return launch(shape, finish_product<T, Source>, source, out);
+  return launch(shape, finish_product<T, Source>, source, out, rows_there);
 }
 
 }  // namespace xlformers::cuda

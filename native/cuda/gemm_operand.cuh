@@ -84,12 +84,19 @@ __device__ __forceinline__ TilePlace tile_place(unsigned number, unsigned row_ti
   return {band * kBand + in_band % band_rows, in_band / band_rows};
 }
 
+__device__ __forceinline__ int64_t size_there(int64_t size, const DeviceCount& there) {
+  if (there.count == nullptr) return size;
+  const int64_t rest = *there.count - there.begin;
+  return rest <= 0 ? 0 : rest < size ? rest : size;
+}
+
 // Splits are the grid's second axis.
 template <typename T>
 struct GemmProblem {
   GemmOperand<T> a, b;
   int64_t inner, split_inner;
   unsigned row_tiles, column_tiles;
+  DeviceCount rows_there, inner_there;
 };
 
 }  // namespace xlformers::cuda

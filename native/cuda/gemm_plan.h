@@ -20,6 +20,12 @@ struct GemmPlan {
   int64_t split_inner;  // of all parts but the last: a multiple of the kernel's step
 };
 
+// Of some number of rows, only the first *count - begin are there (a group whose size the device finds); null: all.
+struct DeviceCount {
+  const int32_t* count;
+  int64_t begin;
+};
+
 constexpr int64_t large_tile = 128, small_tile = 64;
 
 // Elements of the inner dimension that a block loads at a time.

@@ -82,13 +82,18 @@ __global__ void __launch_bounds__(kRegisterThreads, 2)
 
   const TilePlace place = tile_place(blockIdx.x, problem.row_tiles, problem.column_tiles);
   const int64_t row = place.row * kTile, column = place.column * kTile;
+  GemmOperand<T> a = problem.a;
+  a.size = size_there(a.size, problem.rows_there);
+  if (row >= a.size) return;
+  const int64_t inner = size_there(problem.inner, problem.inner_there);
+  if (inner == 0 && problem.inner_there.count != nullptr && out.accumulate) return;  // there is nothing to add
   const int64_t begin = blockIdx.y * problem.split_inner;
-  const int64_t end = begin + problem.split_inner < problem.inner ? begin + problem.split_inner : problem.inner;
+  const int64_t end = begin + problem.split_inner < inner ? begin + problem.split_inner : inner;
   const int thread_row = static_cast<int>(threadIdx.x) / 16, thread_column = static_cast<int>(threadIdx.x) % 16;
 
   T sums[kThread][kThread] = {};
   T next_a[4], next_b[4];
-  typename Tile::Walk walk_a(problem.a, row, begin), walk_b(problem.b, column, begin);
+  typename Tile::Walk walk_a(a, row, begin), walk_b(problem.b, column, begin);
   Tile::fetch(next_a, problem.a, walk_a, end - begin);
   Tile::fetch(next_b, problem.b, walk_b, end - begin);
   Tile::store(next_a, tiles[0][0], walk_a, problem.a.along);

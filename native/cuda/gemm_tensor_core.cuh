@@ -108,15 +108,20 @@ __global__ void __launch_bounds__(kTensorThreads, kTile == 128 ? 2 : 4)
 
   const TilePlace place = tile_place(blockIdx.x, problem.row_tiles, problem.column_tiles);
   const int64_t row = place.row * kTile, column = place.column * kTile;
+  GemmOperand<T> a = problem.a;
+  a.size = size_there(a.size, problem.rows_there);
+  if (row >= a.size) return;
+  const int64_t inner = size_there(problem.inner, problem.inner_there);
+  if (inner == 0 && problem.inner_there.count != nullptr && out.accumulate) return;  // there is nothing to add
   const int64_t begin = blockIdx.y * problem.split_inner;
-  const int64_t end = begin + problem.split_inner < problem.inner ? begin + problem.split_inner : problem.inner;
+  const int64_t end = begin + problem.split_inner < inner ? begin + problem.split_inner : inner;
   const int steps = static_cast<int>((end - begin + kTensorStep - 1) / kTensorStep);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int warp_row = warp / 2 * kWarpTile, warp_column = warp % 2 * kWarpTile;
 
   // The next stage to be loaded; nothing beyond the end, but a group all the same, which keeps the count of those under
   // way.
-  typename TileA::Walk walk_a(problem.a, row, begin);
+  typename TileA::Walk walk_a(a, row, begin);
   typename TileB::Walk walk_b(problem.b, column, begin);
   const auto load_stage = [&](int step) {
     if (step < steps) {

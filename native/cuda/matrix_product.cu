@@ -87,9 +87,12 @@ Status launch_few_rows(const Context& context, const GemmProblem<T>& problem, co
 }
 
 template <typename T>
-Status multiply(const Context& context, const MatrixProductParams& params, const GemmPlan& plan) {
+Status multiply(const Context& context, const MatrixProductParams& params, const GemmPlan& plan,
+                const DeviceCount& there) {
+  const bool of_inner = params.transpose_a != 0;
+  const DeviceCount rows_there = of_inner ? DeviceCount{} : there, inner_there = of_inner ? there : DeviceCount{};
   const GemmProblem<T> problem = {
-      left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0};
+      left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0, rows_there, inner_there};
   GemmOutput<T> out = output_of<T>(params);
   if (plan.kernel == GemmKernel::few_rows) return launch_few_rows<T>(context, problem, out);
   if (plan.splits == 1) return launch_tiles<T>(context, plan, problem, out);
@@ -99,14 +102,28 @@ Status multiply(const Context& context, const MatrixProductParams& params, const
   if (!status.ok()) return status;
   const PartialSums<T> sums = {out.partials, elements, params.columns, plan.splits};
   out.partials = nullptr;
-  return launch_finish<T>(context, sums, out);
+  return launch_finish<T>(context, sums, out, rows_there);
 }
 
 }  // namespace
 
 Status multiply_by_plan(const Context& context, const MatrixProductParams& params, const GemmPlan& plan) {
-  return with_float_type(params.dtype,
-                         [&](auto tag) { return multiply<typename decltype(tag)::Type>(context, params, plan); });
+  return with_float_type(params.dtype, [&](auto tag) {
+    return multiply<typename decltype(tag)::Type>(context, params, plan, DeviceCount{});
+  });
+}
+
+Status multiply_rows_there(const Context& context, const MatrixProductParams& params, const DeviceCount& there) {
+  if (params.rows == 0 || params.columns == 0) return ok_status();
+  GemmPlan plan = plan_gemm(params, context.device.multiprocessors);
+  if (plan.kernel == GemmKernel::few_rows) plan.kernel = GemmKernel::small_tile;
+  if (params.transpose_a) {  // parts of the inner dimension would mostly be empty
+    const int64_t step = gemm_step(params.dtype);
+    plan.splits = 1;
+    plan.split_inner = (params.inner + step - 1) / step * step;
+  }
+  return with_float_type(
+      params.dtype, [&](auto tag) { return multiply<typename decltype(tag)::Type>(context, params, plan, there); });
 }
 
 Status finish_stored_product(const Context& context, const MatrixProductParams& params, const void* product,
@@ -118,7 +135,7 @@ Status finish_stored_product(const Context& context, const MatrixProductParams& 
     out.pre_activation = nullptr;
     const bool fours = reinterpret_cast<uintptr_t>(product) % 16 == 0 && stride % 4 == 0;
     const StoredProduct<T> source = {static_cast<const T*>(product), stride, fours};
-    return launch_finish<T>(context, source, out);
+    return launch_finish<T>(context, source, out, DeviceCount{});
   });
 }
 

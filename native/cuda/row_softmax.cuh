@@ -1,4 +1,5 @@
-// What the kernels of softmaxes share: sums of exponentials over a row that a block reads once, and the order of scores.
+// What the kernels of softmaxes share: sums of exponentials over a row that a block reads once, and the order of
+// scores.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +9,8 @@
 
 namespace xlformers::cuda {
 
-// Threads for a row: a warp, or for long rows a block. Rows of up to kShortRow elements take one or two turns of a warp.
+// Threads for a row: a warp, or for long rows a block. Rows of up to kShortRow elements take one or two turns of a
+// warp.
 constexpr int kShortRowThreads = 32, kLongRowThreads = 512;
 constexpr int64_t kShortRow = 512;
 
@@ -29,7 +31,8 @@ __device__ __forceinline__ V from_lane_across(V value, int distance) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, distance);
 }
 
-// All values of the block by `combine`, which does not mind the order of two; in every thread. The tree is always the same.
+// All values of the block by `combine`, which does not mind the order of two; in every thread. The tree is always the
+// same.
 template <int threads, typename V, typename Combine>
 __device__ __forceinline__ V block_reduce(V value, const Combine& combine) {
 #pragma unroll
@@ -157,7 +160,8 @@ __device__ __forceinline__ Ranked<Key> behind_all() {
 // kernel<T, threads> with a block to a row; a kernel of more rows than blocks takes them in turn.
 inline LaunchShape row_launch(const Context& context, const char* name, int64_t rows, int threads, unsigned parts = 1) {
   constexpr int64_t kMostBlocks = int64_t{1} << 30;
-  return {name, dim3(static_cast<unsigned>(std::min(rows, kMostBlocks)), parts), dim3(static_cast<unsigned>(threads)), 0, context.stream};
+  return {name, dim3(static_cast<unsigned>(std::min(rows, kMostBlocks)), parts), dim3(static_cast<unsigned>(threads)),
+          0, context.stream};
 }
 
 }  // namespace xlformers::cuda

@@ -1,5 +1,5 @@
-// Rows of a matrix, read and written 16 bytes at a time wherever they begin: the vectors start at a multiple of 16 bytes, so the first
-// and the last one may stick out of the row.
+// Rows of a matrix, read and written 16 bytes at a time wherever they begin: the vectors start at a multiple of 16
+// bytes, so the first and the last one may stick out of the row.
 #pragma once
 
 #include "cuda/numeric.cuh"
@@ -25,13 +25,16 @@ __device__ __forceinline__ void two_of<__half>(uint32_t word, float& low, float&
   high = to_float(__ushort_as_half(static_cast<uint16_t>(word >> 16)));
 }
 
-// Elements `first` ... of a row of `count`; `filler` for those that lie outside. Address row + first is a multiple of 16.
+// Elements `first` ... of a row of `count`; `filler` for those that lie outside. Address row + first is a multiple
+// of 16.
 template <typename T>
-__device__ __forceinline__ void load_vector(const T* row, int64_t first, int64_t count, Compute<T> filler, Vector<T>& values) {
+__device__ __forceinline__ void load_vector(const T* row, int64_t first, int64_t count, Compute<T> filler,
+                                            Vector<T>& values) {
   constexpr int kElements = kVectorElements<T>;
   if (first < 0 || first + kElements > count) {
 #pragma unroll
-    for (int i = 0; i < kElements; ++i) values[i] = first + i >= 0 && first + i < count ? widen(row[first + i]) : filler;
+    for (int i = 0; i < kElements; ++i)
+      values[i] = first + i >= 0 && first + i < count ? widen(row[first + i]) : filler;
     return;
   }
   if constexpr (sizeof(T) == 2) {
@@ -72,12 +75,13 @@ __device__ __forceinline__ void store_vector(T* row, int64_t first, int64_t coun
 
 // body(first, values) for the row's vectors, number `part` of `parts` of a row to each thread of the block in turn.
 template <int threads, typename T, typename Body>
-__device__ __forceinline__ void for_vectors(const T* row, int64_t count, Compute<T> filler, const Body& body, unsigned part = 0,
-                                            unsigned parts = 1) {
+__device__ __forceinline__ void for_vectors(const T* row, int64_t count, Compute<T> filler, const Body& body,
+                                            unsigned part = 0, unsigned parts = 1) {
   constexpr int kElements = kVectorElements<T>;
   const int before = static_cast<int>(reinterpret_cast<uintptr_t>(row) / sizeof(T) % kElements);
   const int64_t turn = int64_t{threads} * kElements;
-  for (int64_t first = part * turn + static_cast<int64_t>(threadIdx.x) * kElements - before; first < count; first += parts * turn) {
+  for (int64_t first = part * turn + static_cast<int64_t>(threadIdx.x) * kElements - before; first < count;
+       first += parts * turn) {
     Vector<T> values;
     load_vector(row, first, count, filler, values);
     body(first, values);

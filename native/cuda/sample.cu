@@ -1,8 +1,9 @@
-// Draws ids from rows of scores: temperature, top-k, top-p, inverse transform, a block to a row. Linear in the number of columns: the
-// truncations find their cut by a radix descent over the bits of the scores instead of sorting (native/cpu/sample.cc).
+// Draws ids from rows of scores: temperature, top-k, top-p, inverse transform, a block to a row. Linear in the number
+// of columns: the truncations find their cut by a radix descent over the bits of the scores instead of sorting
+// (native/cpu/sample.cc).
 //
-// Weights are integers, e^((score - highest) / temperature) in units of 2^-shift with shift >= 31, so that sums are exact in any order:
-// histograms by atomics are deterministic, and a cumulative weight exceeds its target or does not.
+// Weights are integers, e^((score - highest) / temperature) in units of 2^-shift with shift >= 31, so that sums are
+// exact in any order: histograms by atomics are deterministic, and a cumulative weight exceeds its target or does not.
 #include <algorithm>
 #include <limits>
 
@@ -53,8 +54,8 @@ struct Digit {
   uint64_t above;  // mass of the scores that are higher
 };
 
-// By a warp: the highest digit at which the masses from above reach `target`, or else the lowest that has any mass. Lane l has the
-// eight digits from 255 - 8 l downwards.
+// By a warp: the highest digit at which the masses from above reach `target`, or else the lowest that has any mass.
+// Lane l has the eight digits from 255 - 8 l downwards.
 __device__ __forceinline__ Digit choose_digit(const Histogram& histogram, uint64_t above, uint64_t target) {
   constexpr int kOwn = kDigitValues / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32, first = kDigitValues - 1 - kOwn * lane;
@@ -90,7 +91,9 @@ struct Kept {
   Key key = 0;
   int32_t column = INT32_MAX;
 
-  __device__ __forceinline__ bool holds(Key other, int64_t at) const { return other > key || (other == key && at <= column); }
+  __device__ __forceinline__ bool holds(Key other, int64_t at) const {
+    return other > key || (other == key && at <= column);
+  }
 };
 
 // One row, by all threads of a block. Members hold the same values in all of them.
@@ -132,7 +135,8 @@ struct RowDraw {
     return block_total<threads>(mine);
   }
 
-  // The first column whose cumulative mass, ascending, exceeds target_of(total); -1: none. Warps have neighbouring parts of the row.
+  // The first column whose cumulative mass, ascending, exceeds target_of(total); -1: none. Warps have neighbouring
+  // parts of the row.
   template <typename Mass, typename Target>
   __device__ __forceinline__ int32_t first_beyond(const Mass& mass, const Target& target_of) const {
     XL_SHARED(of_warp, unsigned long long[kWarps]);
@@ -176,8 +180,8 @@ struct RowDraw {
     return found;
   }
 
-  // Of the columns kept so far, ranked by score, keeps the shortest leading run whose masses add up to `target`, all where they do not.
-  // mass(score): of a column kept so far; some have one. 0 < target.
+  // Of the columns kept so far, ranked by score, keeps the shortest leading run whose masses add up to `target`, all
+  // where they do not. mass(score): of a column kept so far; some have one. 0 < target.
   template <typename Mass>
   __device__ __forceinline__ void keep_leading(uint64_t target, const Mass& mass) {
     XL_SHARED(histogram, Histogram);
@@ -191,7 +195,8 @@ struct RowDraw {
 #pragma unroll 1
     for (int shift = (ScoreKey<T>::kDigits - 1) * kDigitBits; shift >= 0; shift -= kDigitBits) {
       __syncthreads();  // the last use of shared memory
-      for (int i = static_cast<int>(threadIdx.x); i < kDigitValues; i += threads) histogram.low[i] = histogram.high[i] = 0;
+      for (int i = static_cast<int>(threadIdx.x); i < kDigitValues; i += threads)
+        histogram.low[i] = histogram.high[i] = 0;
       __syncthreads();
       for_scores([&](C score, int64_t column) {
         const Key key = ordered_key<T>(score);
@@ -228,7 +233,8 @@ struct RowDraw {
   __device__ __forceinline__ int32_t draw(uint32_t word) {
     const bool cut_number = problem.top_k > 0 && problem.top_k < problem.columns, cut_mass = problem.top_p < 1;
     if (cut_number && total() > 0) {
-      keep_leading(static_cast<uint64_t>(problem.top_k), [&](C score) { return weight(score) > 0 ? uint64_t{1} : uint64_t{0}; });
+      keep_leading(static_cast<uint64_t>(problem.top_k),
+                   [&](C score) { return weight(score) > 0 ? uint64_t{1} : uint64_t{0}; });
     }
     if (cut_mass) {
       const uint64_t all = total();
@@ -240,9 +246,9 @@ struct RowDraw {
   }
 };
 
-// Reads a row once for its best score and log-sum-exp, twice to draw, and once per digit of a truncation's cut: all but the first
-// time from the L2 cache. H100, 8 rows of 267735 in fp32, top-k and top-p: 8.6 MB once; one multiprocessor reads about 150 GB/s, so
-// a pass over 1.07 MB takes 7 us, 14 of them 100 us; without truncations 3 passes, 21 us.
+// Reads a row once for its best score and log-sum-exp, twice to draw, and once per digit of a truncation's cut: all but
+// the first time from the L2 cache. H100, 8 rows of 267735 in fp32, top-k and top-p: 8.6 MB once; one multiprocessor
+// reads about 150 GB/s, so a pass over 1.07 MB takes 7 us, 14 of them 100 us; without truncations 3 passes, 21 us.
 template <typename T, int threads>
 __global__ void __launch_bounds__(threads, 1) draw_rows(const Draw<T> problem) {
   using C = Compute<T>;
@@ -290,7 +296,8 @@ Status draw_with(const Context& context, const SampleParams& params) {
                            params.ids,
                            static_cast<C*>(params.log_probability)};
   if (params.columns <= kShortRow) {
-    return launch(row_launch(context, "sample", params.rows, kShortRowThreads), draw_rows<T, kShortRowThreads>, problem);
+    return launch(row_launch(context, "sample", params.rows, kShortRowThreads), draw_rows<T, kShortRowThreads>,
+                  problem);
   }
   return launch(row_launch(context, "sample", params.rows, kLongRowThreads), draw_rows<T, kLongRowThreads>, problem);
 }
@@ -299,9 +306,11 @@ Status draw_with(const Context& context, const SampleParams& params) {
 
 Status sample(const Context& context, const void* block) {
   const auto& params = *static_cast<const SampleParams*>(block);
-  if (params.columns <= 0) return make_status(StatusCode::invalid_argument, "sample: there are no columns to draw from");
+  if (params.columns <= 0)
+    return make_status(StatusCode::invalid_argument, "sample: there are no columns to draw from");
   if (params.rows == 0) return ok_status();
-  return with_float_type(params.dtype, [&](auto tag) { return draw_with<typename decltype(tag)::Type>(context, params); });
+  return with_float_type(params.dtype,
+                         [&](auto tag) { return draw_with<typename decltype(tag)::Type>(context, params); });
 }
 
 }  // namespace xlformers::cuda

@@ -13,8 +13,9 @@ struct TopProbabilities {
   int32_t* indices;
 };
 
-// Reads each row k + 2 times, of which all but the first come from the cache, and writes it once: k is small, a beam's width. H100,
-// 1024 rows of 512 in fp32, k = 5: 4.2 MB, 1.4 us of bandwidth; expected 6 us, from the latency of 7 passes.
+// Reads each row k + 2 times, of which all but the first come from the cache, and writes it once: k is small, a beam's
+// width. H100, 1024 rows of 512 in fp32, k = 5: 4.2 MB, 1.4 us of bandwidth; expected 6 us, from the latency of 7
+// passes.
 template <typename T, int threads>
 __global__ void __launch_bounds__(threads, 2) select_top_probabilities(const TopProbabilities<T> problem) {
   using C = Compute<T>;
@@ -59,13 +60,20 @@ Status top_probabilities(const Context& context, const void* block) {
   if (params.rows == 0) return ok_status();
   return with_float_type(params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    const TopProbabilities<T> problem = {params.rows, params.columns, params.k, static_cast<const T*>(params.scores),
-                                         static_cast<T*>(params.probabilities), static_cast<T*>(params.top), params.indices};
+    const TopProbabilities<T> problem = {params.rows,
+                                         params.columns,
+                                         params.k,
+                                         static_cast<const T*>(params.scores),
+                                         static_cast<T*>(params.probabilities),
+                                         static_cast<T*>(params.top),
+                                         params.indices};
     const char* const name = "top_probabilities";
     if (params.columns <= kShortRow) {
-      return launch(row_launch(context, name, params.rows, kShortRowThreads), select_top_probabilities<T, kShortRowThreads>, problem);
+      return launch(row_launch(context, name, params.rows, kShortRowThreads),
+                    select_top_probabilities<T, kShortRowThreads>, problem);
     }
-    return launch(row_launch(context, name, params.rows, kLongRowThreads), select_top_probabilities<T, kLongRowThreads>, problem);
+    return launch(row_launch(context, name, params.rows, kLongRowThreads), select_top_probabilities<T, kLongRowThreads>,
+                  problem);
   });
 }
 

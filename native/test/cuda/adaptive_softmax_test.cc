@@ -30,7 +30,8 @@ const Cut kCuts[] = {{100000, 2048, 256}, {100000, 4, 1}, {96, 11, 2}, {44, 5, 5
 // A matrix and its gradient: for tests of one format, and in double.
 template <typename T>
 struct Matrix {
-  Matrix(size_t rows_, size_t columns_, uint32_t seed, float scale) : rows(rows_), columns(columns_), gradient(rows_ * columns_, 0.0) {
+  Matrix(size_t rows_, size_t columns_, uint32_t seed, float scale)
+      : rows(rows_), columns(columns_), gradient(rows_ * columns_, 0.0) {
     std::vector<float> drawn = short_numbers(rows * columns, seed);
     for (float& value : drawn) value *= scale;
     const std::vector<T> stored = converted<T>(drawn);
@@ -59,7 +60,10 @@ struct Problem {
   double largest_logit = 1;
 
   Problem(bool projected_, bool reversed_)
-      : projected(projected_), reversed(reversed_), cluster_weight(kClusters - 1, width(0), 7, 1), cluster_bias(1, kClusters - 1, 8, 1) {
+      : projected(projected_),
+        reversed(reversed_),
+        cluster_weight(kClusters - 1, width(0), 7, 1),
+        cluster_bias(1, kClusters - 1, 8, 1) {
     for (uint32_t c = 0; c < kClusters; ++c) {
       weight.emplace_back(kSizes[c], width(c), 10 + c, 1.0f);
       bias.emplace_back(size_t{1}, kSizes[c], 20 + c, 1.0f);
@@ -76,7 +80,8 @@ struct Problem {
     const size_t columns = kSizes[cluster] + (cluster == 0 ? kClusters - 1 : 0), inner = width(cluster);
     Doubles x(inner, 0.0), logits(columns);
     for (size_t k = 0; k < inner; ++k) {
-      for (size_t d = 0; d < kModel; ++d) x[k] += hidden.at(row, d) * (projected ? projection[cluster].at(d, k) : (d == k ? 1 : 0));
+      for (size_t d = 0; d < kModel; ++d)
+        x[k] += hidden.at(row, d) * (projected ? projection[cluster].at(d, k) : (d == k ? 1 : 0));
     }
     double sum = 0;
     for (size_t i = 0; i < columns; ++i) {
@@ -119,7 +124,8 @@ struct Problem {
         if (label >= static_cast<int32_t>(first)) mine = c, within = static_cast<size_t>(label) - first;
       }
       const bool counts = label != kIgnoredLabel;
-      const Doubles head = log_softmax(row, 0, !counts ? -1 : static_cast<int64_t>(mine == 0 ? within : tail_column(mine)));
+      const Doubles head =
+          log_softmax(row, 0, !counts ? -1 : static_cast<int64_t>(mine == 0 ? within : tail_column(mine)));
       double* out = log_probabilities.data() + row * kVocabulary;
       out = std::copy(head.begin(), head.begin() + kSizes[0], out);
       for (size_t c = 1; c < kClusters; ++c) {
@@ -133,7 +139,8 @@ struct Problem {
 
 template <typename T>
 struct Block {
-  explicit Block(Problem<T>& problem, DeviceArray<int32_t>& labels) : bytes(sizeof(AdaptiveSoftmaxParams) + kClusters * sizeof(SoftmaxCluster)) {
+  explicit Block(Problem<T>& problem, DeviceArray<int32_t>& labels)
+      : bytes(sizeof(AdaptiveSoftmaxParams) + kClusters * sizeof(SoftmaxCluster)) {
     AdaptiveSoftmaxParams& params = *get();
     params.dtype = Format<T>::kType;
     params.rows = kRows;
@@ -181,8 +188,8 @@ void check(bool projected, bool reversed) {
   DeviceArray<int32_t> labels(kLabels);
   DeviceArray<float> loss_gradient(problem.loss_gradient);
   labels.read_only();
-  // A logit is rounded when stored, as are the (projected) states it is made of; two softmaxes make a loss of two logits each. Values
-  // and weights are at most 1, states at most kModel.
+  // A logit is rounded when stored, as are the (projected) states it is made of; two softmaxes make a loss of two
+  // logits each. Values and weights are at most 1, states at most kModel.
   const double unit = Format<T>::kUnit / 2, logit_error = 2 * unit * (problem.largest_logit + kModel);
   const double share_error = 2 * logit_error + 2 * unit;
   for (const Cut& cut : kCuts) {
@@ -200,16 +207,22 @@ void check(bool projected, bool reversed) {
       params.loss = loss.data();
       params.log_probabilities = log_probabilities.data();
       params.loss_gradient = loss_gradient.data();
-      expect_ok(runner.run([&](const cuda::Context& context) { return cuda::adaptive_softmax_loss_in_chunks(context, params, limits); }));
-      expect_ok(runner.run([&](const cuda::Context& context) { return cuda::adaptive_log_softmax_in_chunks(context, params, limits); }));
-      expect_ok(runner.run([&](const cuda::Context& context) { return cuda::adaptive_softmax_loss_gradient_in_chunks(context, params, limits); }));
+      expect_ok(runner.run([&](const cuda::Context& context) {
+        return cuda::adaptive_softmax_loss_in_chunks(context, params, limits);
+      }));
+      expect_ok(runner.run(
+          [&](const cuda::Context& context) { return cuda::adaptive_log_softmax_in_chunks(context, params, limits); }));
+      expect_ok(runner.run([&](const cuda::Context& context) {
+        return cuda::adaptive_softmax_loss_gradient_in_chunks(context, params, limits);
+      }));
       EXPECT_EQUAL(runner.error().claimed, 0u);
       for (size_t row = 0; row < kRows; ++row) {
         expect_near("loss", row, loss[row], problem.loss[row], kLabels[row] == kIgnoredLabel ? 0 : 4 * logit_error);
       }
       for (size_t i = 0; i < log_probabilities.size(); ++i) {
         const double wanted = problem.log_probabilities[i];
-        expect_near("log_probabilities", i, cuda::to_float(log_probabilities[i]), wanted, 4 * logit_error + unit * std::fabs(wanted));
+        expect_near("log_probabilities", i, cuda::to_float(log_probabilities[i]), wanted,
+                    4 * logit_error + unit * std::fabs(wanted));
       }
       // Sums of as many shares, and of products with numbers of up to kModel, rounded once per chunk and block at most.
       const double rows_error = kRows * kModel * share_error, columns_error = 2 * kVocabulary * share_error;
@@ -267,8 +280,10 @@ TEST(adaptive_softmax_without_rows_clears_the_gradients_of_weights) {
   Block<float> block(problem, labels);
   block.get()->rows = 0;
   OperatorRunner runner;
-  expect_ok(runner.run([&](const cuda::Context& context) { return cuda::adaptive_softmax_loss_gradient(context, block.get()); }));
-  expect_ok(runner.run([&](const cuda::Context& context) { return cuda::adaptive_softmax_loss(context, block.get()); }));
+  expect_ok(runner.run(
+      [&](const cuda::Context& context) { return cuda::adaptive_softmax_loss_gradient(context, block.get()); }));
+  expect_ok(
+      runner.run([&](const cuda::Context& context) { return cuda::adaptive_softmax_loss(context, block.get()); }));
   expect_ok(runner.run([&](const cuda::Context& context) { return cuda::adaptive_log_softmax(context, block.get()); }));
   for (const auto* matrices : {&problem.weight, &problem.bias, &problem.projection}) {
     for (const Matrix<float>& matrix : *matrices) {

@@ -22,7 +22,8 @@ struct Shape {
 const Shape kShapes[] = {{1, 1}, {3, 7}, {2, 33}, {5, 41}, {3, 513}, {2, 4105}};
 
 std::vector<double> row_of(const std::vector<double>& values, size_t row, size_t columns) {
-  return {values.begin() + static_cast<ptrdiff_t>(row * columns), values.begin() + static_cast<ptrdiff_t>((row + 1) * columns)};
+  return {values.begin() + static_cast<ptrdiff_t>(row * columns),
+          values.begin() + static_cast<ptrdiff_t>((row + 1) * columns)};
 }
 
 double log_sum_exp_of(const std::vector<double>& row) {
@@ -46,7 +47,8 @@ void check_cross_entropy(const Shape& shape) {
   const size_t count = shape.rows * shape.columns;
   const std::vector<T> logits = converted<T>(scores_of(count, 1));
   std::vector<int32_t> labels;
-  for (size_t row = 0; row < shape.rows; ++row) labels.push_back(row == 1 ? kIgnoredLabel : static_cast<int32_t>(row * 17 % shape.columns));
+  for (size_t row = 0; row < shape.rows; ++row)
+    labels.push_back(row == 1 ? kIgnoredLabel : static_cast<int32_t>(row * 17 % shape.columns));
   const std::vector<float> given = short_numbers(shape.rows, 2);
   DeviceArray<T> device_logits(logits);
   DeviceArray<int32_t> device_labels(labels);
@@ -69,14 +71,16 @@ void check_cross_entropy(const Shape& shape) {
     params.loss_gradient = loss_gradient.data();
     params.logits_gradient = gradient.data();
     expect_ok(runner.run([&](const cuda::Context& context) { return cuda::softmax_cross_entropy(context, &params); }));
-    expect_ok(runner.run([&](const cuda::Context& context) { return cuda::softmax_cross_entropy_gradient(context, &params); }));
+    expect_ok(runner.run(
+        [&](const cuda::Context& context) { return cuda::softmax_cross_entropy_gradient(context, &params); }));
     EXPECT_EQUAL(runner.error().claimed, 0u);
     for (size_t row = 0; row < shape.rows; ++row) {
       const std::vector<double> x = row_of(reference, row, shape.columns);
       const double wanted = log_sum_exp_of(x), error = sum_error(shape.columns) * (1 + std::fabs(wanted));
       const bool counts = labels[row] != kIgnoredLabel;
       expect_near("log_sum_exp", row, log_sum_exp[row], wanted, error);
-      expect_near("loss", row, loss[row], counts ? wanted - x[static_cast<size_t>(labels[row])] : 0, counts ? 2 * error : 0);
+      expect_near("loss", row, loss[row], counts ? wanted - x[static_cast<size_t>(labels[row])] : 0,
+                  counts ? 2 * error : 0);
       for (size_t i = 0; i < shape.columns; ++i) {
         const double one = static_cast<int32_t>(i) == labels[row] ? 1 : 0;
         const double expected = counts ? given[row] * (std::exp(x[i] - wanted) - one) : 0;
@@ -99,14 +103,21 @@ void check_top_probabilities(const Shape& shape, size_t k) {
     OperatorRunner runner;
     DeviceArray<T> probabilities(count), top(shape.rows * k);
     DeviceArray<int32_t> indices(shape.rows * k);
-    const TopProbabilitiesParams params = {Format<T>::kType,     static_cast<int64_t>(shape.rows), static_cast<int64_t>(shape.columns),
-                                           static_cast<int64_t>(k), device_scores.data(), probabilities.data(), top.data(), indices.data()};
+    const TopProbabilitiesParams params = {Format<T>::kType,
+                                           static_cast<int64_t>(shape.rows),
+                                           static_cast<int64_t>(shape.columns),
+                                           static_cast<int64_t>(k),
+                                           device_scores.data(),
+                                           probabilities.data(),
+                                           top.data(),
+                                           indices.data()};
     expect_ok(runner.run([&](const cuda::Context& context) { return cuda::top_probabilities(context, &params); }));
     for (size_t row = 0; row < shape.rows; ++row) {
       const std::vector<double> x = row_of(reference, row, shape.columns);
       std::vector<int32_t> order(shape.columns);
       std::iota(order.begin(), order.end(), 0);
-      std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return x[static_cast<size_t>(a)] > x[static_cast<size_t>(b)]; });
+      std::stable_sort(order.begin(), order.end(),
+                       [&](int32_t a, int32_t b) { return x[static_cast<size_t>(a)] > x[static_cast<size_t>(b)]; });
       const double total = log_sum_exp_of(x);
       for (size_t i = 0; i < shape.columns && std::isfinite(total); ++i) {
         const double wanted = std::exp(x[i] - total);
@@ -159,9 +170,17 @@ void check_sample(const Shape& shape, const Truncation& truncation) {
     OperatorRunner runner;
     DeviceArray<int32_t> ids(shape.rows);
     DeviceArray<float> log_probability(shape.rows);
-    SampleParams params = {Format<T>::kType,    static_cast<int64_t>(shape.rows), static_cast<int64_t>(shape.columns), truncation.temperature,
-                           truncation.top_k,    truncation.top_p,                 123456789012345ull,                  9,
-                           device_scores.data(), ids.data(),                       log_probability.data()};
+    SampleParams params = {Format<T>::kType,
+                           static_cast<int64_t>(shape.rows),
+                           static_cast<int64_t>(shape.columns),
+                           truncation.temperature,
+                           truncation.top_k,
+                           truncation.top_p,
+                           123456789012345ull,
+                           9,
+                           device_scores.data(),
+                           ids.data(),
+                           log_probability.data()};
     expect_ok(runner.run([&](const cuda::Context& context) { return cuda::sample(context, &params); }));
     const PhiloxStream stream = {params.seed, params.offset};
     for (size_t row = 0; row < shape.rows; ++row) {
@@ -176,7 +195,8 @@ void check_sample(const Shape& shape, const Truncation& truncation) {
       }
       const std::vector<double> weights = kept_weights(x, truncation);
       const auto end = weights.begin() + static_cast<ptrdiff_t>(id);
-      const double total = std::accumulate(weights.begin(), weights.end(), 0.0), before = std::accumulate(weights.begin(), end, 0.0);
+      const double total = std::accumulate(weights.begin(), weights.end(), 0.0),
+                   before = std::accumulate(weights.begin(), end, 0.0);
       const double target = stream.block(static_cast<uint32_t>(row), 0, 2).word[0] * 0x1p-32 * total;
       EXPECT(weights[id] > 0);
       EXPECT(before <= target + error * total && target < before + weights[id] + error * total);
@@ -207,16 +227,19 @@ TEST(cross_entropy_fp16) {
 TEST(cross_entropy_says_which_label_is_wrong) {
   for (const int32_t bad : {4, -1, -101, INT32_MAX, INT32_MIN}) {
     OperatorRunner runner;
-    DeviceArray<float> logits(std::vector<float>{1, 2, 3, 4, 5, 6, 7, 8}), loss(2), log_sum_exp(std::vector<float>{4.4f, 8.4f}), gradient(8);
+    DeviceArray<float> logits(std::vector<float>{1, 2, 3, 4, 5, 6, 7, 8}), loss(2),
+        log_sum_exp(std::vector<float>{4.4f, 8.4f}), gradient(8);
     DeviceArray<float> loss_gradient(std::vector<float>{1, 1});
     DeviceArray<int32_t> labels(std::vector<int32_t>{3, bad});
-    const SoftmaxCrossEntropyParams params = {DType::f32, 2, 4, logits.data(), labels.data(), log_sum_exp.data(), loss.data(),
-                                              loss_gradient.data(), gradient.data()};
+    const SoftmaxCrossEntropyParams params = {
+        DType::f32,     2, 4, logits.data(), labels.data(), log_sum_exp.data(), loss.data(), loss_gradient.data(),
+        gradient.data()};
     expect_ok(runner.run([&](const cuda::Context& context) { return cuda::softmax_cross_entropy(context, &params); }));
     EXPECT_EQUAL(runner.error().value, bad);
     EXPECT_EQUAL(runner.error().index, 1);
     EXPECT_EQUAL(loss[1], 0.0f);
-    expect_ok(runner.run([&](const cuda::Context& context) { return cuda::softmax_cross_entropy_gradient(context, &params); }));
+    expect_ok(runner.run(
+        [&](const cuda::Context& context) { return cuda::softmax_cross_entropy_gradient(context, &params); }));
     EXPECT(runner.error().kind == cuda::DataErrorKind::label);
     EXPECT_EQUAL(runner.error().high, 4);
     EXPECT(gradient[2] > 0);
@@ -248,11 +271,13 @@ TEST(top_probabilities_of_all_formats) {
 }
 
 TEST(top_probabilities_put_nan_last) {
-  DeviceArray<float> scores(std::vector<float>{std::nanf(""), -0.0f, -static_cast<float>(kInfinity), 0.0f, std::nanf("")});
+  DeviceArray<float> scores(
+      std::vector<float>{std::nanf(""), -0.0f, -static_cast<float>(kInfinity), 0.0f, std::nanf("")});
   DeviceArray<float> probabilities(5), top(5);
   DeviceArray<int32_t> indices(5);
   OperatorRunner runner;
-  const TopProbabilitiesParams params = {DType::f32, 1, 5, 5, scores.data(), probabilities.data(), top.data(), indices.data()};
+  const TopProbabilitiesParams params = {DType::f32,    1, 5, 5, scores.data(), probabilities.data(), top.data(),
+                                         indices.data()};
   expect_ok(runner.run([&](const cuda::Context& context) { return cuda::top_probabilities(context, &params); }));
   const int32_t wanted[] = {1, 3, 2, 0, 4};
   for (size_t i = 0; i < 5; ++i) EXPECT_EQUAL(indices[i], wanted[i]);
@@ -263,12 +288,16 @@ TEST(sample_bf16) { check_samples<__nv_bfloat16>(); }
 TEST(sample_fp16) { check_samples<__half>(); }
 
 TEST(sample_cuts_equals_by_their_id) {
-  // Equal halves reach one half exactly; of four equals the two lower ids are the two best, and of those the first is enough.
+  // Equal halves reach one half exactly; of four equals the two lower ids are the two best, and of those the first is
+  // enough.
   const struct {
     std::vector<float> scores;
     Truncation truncation;
     int32_t highest;
-  } cases[] = {{{0, 0}, {1, 0, 0.5}, 0}, {{-9, 3, 3, 3, 3}, {1, 2, 1}, 2}, {{-9, 3, 3, 3, 3}, {1, 2, 0.5}, 1}, {{-0.0f, 0.0f, 0.0f}, {2, 0, 0.6}, 1}};
+  } cases[] = {{{0, 0}, {1, 0, 0.5}, 0},
+               {{-9, 3, 3, 3, 3}, {1, 2, 1}, 2},
+               {{-9, 3, 3, 3, 3}, {1, 2, 0.5}, 1},
+               {{-0.0f, 0.0f, 0.0f}, {2, 0, 0.6}, 1}};
   for (const auto& one : cases) {
     const size_t rows = 64, columns = one.scores.size();
     std::vector<float> table;
@@ -276,8 +305,17 @@ TEST(sample_cuts_equals_by_their_id) {
     DeviceArray<float> scores(table);
     DeviceArray<int32_t> ids(rows);
     OperatorRunner runner;
-    const SampleParams params = {DType::f32, static_cast<int64_t>(rows), static_cast<int64_t>(columns), one.truncation.temperature,
-                                 one.truncation.top_k, one.truncation.top_p, 5, 0, scores.data(), ids.data(), nullptr};
+    const SampleParams params = {DType::f32,
+                                 static_cast<int64_t>(rows),
+                                 static_cast<int64_t>(columns),
+                                 one.truncation.temperature,
+                                 one.truncation.top_k,
+                                 one.truncation.top_p,
+                                 5,
+                                 0,
+                                 scores.data(),
+                                 ids.data(),
+                                 nullptr};
     expect_ok(runner.run([&](const cuda::Context& context) { return cuda::sample(context, &params); }));
     EXPECT_EQUAL(*std::max_element(ids.data(), ids.data() + rows), one.highest);
   }
