@@ -1,44 +1,14 @@
 // Axis permutation of arrays of up to four axes.
+#include "core/permuted_axes.h"
 #include "cpu/elementwise.h"
 
 XL_KERNELS_BEGIN
 
 namespace {
 
-// The output's axes, outermost first, with the input's stride along each. Axes of size 1 are gone, axes that stay
-// together are one.
-struct Axes {
-  int count = 0;
-  int64_t size[4];
-  int64_t stride[4];
-};
-
-Axes output_axes(const PermuteParams& p) {
-  int64_t in_stride[4];
-  int64_t stride = 1;
-  for (int axis = 3; axis >= 0; --axis) {
-    in_stride[axis] = stride;
-    stride *= p.size[axis];
-  }
-  Axes axes;
-  for (const int32_t axis : p.order) {
-    const int64_t size = p.size[axis];
-    if (size == 1) continue;
-    if (axes.count > 0 && axes.stride[axes.count - 1] == in_stride[axis] * size) {
-      axes.size[axes.count - 1] *= size;
-      axes.stride[axes.count - 1] = in_stride[axis];
-      continue;
-    }
-    axes.size[axes.count] = size;
-    axes.stride[axes.count] = in_stride[axis];
-    ++axes.count;
-  }
-  return axes;
-}
-
 // The innermost axis is contiguous on both sides: rows are copied.
 template <typename T>
-void copy_rows(Context& context, const Axes& axes, const T* in, T* out) {
+void copy_rows(Context& context, const PermutedAxes& axes, const T* in, T* out) {
   const int inner = axes.count - 1;
   const int64_t columns = axes.size[inner];
   int64_t rows = 1;
@@ -59,7 +29,7 @@ void copy_rows(Context& context, const Axes& axes, const T* in, T* out) {
 // Another axis of the output is the contiguous one of the input: tiles of the plane of the two are transposed, so that
 // the cache lines of both sides are used whole.
 template <typename T>
-void transpose_tiles(Context& context, const Axes& axes, const T* in, T* out) {
+void transpose_tiles(Context& context, const PermutedAxes& axes, const T* in, T* out) {
   constexpr int64_t kTile = 32;
   const int inner = axes.count - 1;
   int contiguous = 0;
@@ -117,7 +87,7 @@ static Status run_permute(Context& context, const PermuteParams& params) {
   for (const int64_t size : params.size) {
     if (size == 0) return ok_status();
   }
-  const Axes axes = output_axes(params);
+  const PermutedAxes axes = permuted_axes(params);
   if (axes.count == 0) {
     out[0] = in[0];
   } else if (axes.stride[axes.count - 1] == 1) {

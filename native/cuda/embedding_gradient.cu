@@ -81,10 +81,9 @@ __global__ void __launch_bounds__(kRunThreads) add_runs(RunArgs<T> args) {
   bool began_before = keys[0] == keys[1];
   // Ids of other tables are last.
   for (int base = 0; base < kRunPositions && keys[base + 1] != args.outside; base += kRunLoads) {
-    Pack<T, width> rows[kRunLoads];
+    Pack<T, width> rows[kRunLoads];  // those behind the last id of the table are rows too, but not added
 #pragma unroll
     for (int j = 0; j < kRunLoads; ++j) {
-      if (keys[base + j + 1] == args.outside) continue;
       rows[j] = load_pack<width>(args.out_gradient + static_cast<int64_t>(positions[base + j]) * args.columns + column);
     }
 #pragma unroll

@@ -1,39 +1,9 @@
 // Axis permutation of arrays of up to four axes. Reads and writes each byte once.
+#include "core/permuted_axes.h"
 #include "cuda/row_copy.cuh"
 
 namespace xlformers::cuda {
 namespace {
-
-// The output's axes, outermost first, with the input's stride along each. Axes of size 1 are gone, axes that stay
-// together are one.
-struct Axes {
-  int count = 0;
-  int64_t size[4];
-  int64_t stride[4];
-};
-
-Axes output_axes(const PermuteParams& p) {
-  int64_t in_stride[4];
-  int64_t stride = 1;
-  for (int axis = 3; axis >= 0; --axis) {
-    in_stride[axis] = stride;
-    stride *= p.size[axis];
-  }
-  Axes axes;
-  for (const int32_t axis : p.order) {
-    const int64_t size = p.size[axis];
-    if (size == 1) continue;
-    if (axes.count > 0 && axes.stride[axes.count - 1] == in_stride[axis] * size) {
-      axes.size[axes.count - 1] *= size;
-      axes.stride[axes.count - 1] = in_stride[axis];
-      continue;
-    }
-    axes.size[axes.count] = size;
-    axes.stride[axes.count] = in_stride[axis];
-    ++axes.count;
-  }
-  return axes;
-}
 
 // Rows that stay whole. Strides in bytes; the outermost axes come last.
 struct PermutedRows {
@@ -56,7 +26,7 @@ struct PermutedRows {
 };
 
 // The innermost axis is contiguous on both sides.
-Status permute_rows(const Context& context, const Axes& axes, int64_t size, const void* in, void* out) {
+Status permute_rows(const Context& context, const PermutedAxes& axes, int64_t size, const void* in, void* out) {
   PermutedRows rows = {{1, 1, 1}, {0, 0, 0}, size, static_cast<const char*>(in), static_cast<char*>(out)};
   int64_t count = 1;
   uint64_t spacing = address_bits(in) | address_bits(out);
@@ -109,7 +79,7 @@ __global__ void __launch_bounds__(kTile* kTileRows) transpose_tiles(Planes plane
 }
 
 // Another axis of the output is the contiguous one of the input.
-Planes planes_of(const Axes& axes) {
+Planes planes_of(const PermutedAxes& axes) {
   const int inner = axes.count - 1;
   int64_t out_stride[4];
   int64_t stride = 1;
@@ -141,7 +111,7 @@ Planes planes_of(const Axes& axes) {
 
 // T stands for any type of its size: elements are only moved.
 template <typename T>
-Status transpose(const Context& context, const Axes& axes, const void* in, void* out) {
+Status transpose(const Context& context, const PermutedAxes& axes, const void* in, void* out) {
   const Planes planes = planes_of(axes);
   const int64_t limit = int64_t{32} * context.device.multiprocessors;
   return launch({"permute", dim3(static_cast<unsigned>(std::min(planes.tiles, limit))), dim3(kTile, kTileRows), 0,
@@ -159,7 +129,7 @@ Status permute(const Context& context, const void* block) {
   for (const int64_t size : params.size) {
     if (size == 0) return ok_status();
   }
-  const Axes axes = output_axes(params);
+  const PermutedAxes axes = permuted_axes(params);
   const size_t size = dtype_size(params.dtype);
   if (axes.count == 0 || axes.stride[axes.count - 1] == 1) {
     if (size > 0) return permute_rows(context, axes, static_cast<int64_t>(size), params.in, params.out);

@@ -188,9 +188,11 @@ TEST(sinusoids_of_far_distances_lose_nothing) {
 }
 
 TEST(sums_and_constants_of_short_types) {
-  for_short_types([](auto zero) {
+  std::vector<Span> spans(std::begin(kSpans), std::end(kSpans));
+  spans.push_back({32 * 4 * 256 * 8 + 77, 0});  // more than one turn of the emulated device's blocks
+  for_short_types([&](auto zero) {
     using T = decltype(zero);
-    for (const Span& span : kSpans) {
+    for (const Span& span : spans) {
       Numbers<T> x(span.count + span.shift, 13), y(span.count + span.shift, 14);
       DeviceArray<T> sum(span.count + span.shift), half(span.count);
       const auto count = static_cast<int64_t>(span.count);

@@ -16,7 +16,7 @@ struct Case {
 
 const Case kCases[] = {
     {1, 1, 8, 0, [](int64_t) { return 0; }},
-    {100, 7, 5, 3, [](int64_t n) { return static_cast<int32_t>(3 + n * n % 7); }},
+    {100, 7, 5, 3, [](int64_t n) { return static_cast<int32_t>(3 + n * 5 % 7); }},
     {64, 2, 8, 0, [](int64_t n) { return static_cast<int32_t>(n / 32); }},  // runs that fill chunks
     {300, 1000, 16, 0, [](int64_t n) { return n % 3 == 0 ? 999 : static_cast<int32_t>(n * 37 % 1000); }},
     {4500, 300, 1, 0, [](int64_t n) { return n % 5 == 0 ? static_cast<int32_t>(n * n % 300) : 7; }},

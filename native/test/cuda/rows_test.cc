@@ -66,7 +66,10 @@ TEST(permute_moves_elements_of_every_size_in_every_order) {
 }
 
 TEST(transposed_tiles_are_right_under_every_schedule) {
-  under_all_schedules([] { check_permute<uint16_t>({DType::u8, {1, 5, 33, 40}, {0, 1, 3, 2}, nullptr, nullptr}); });
+  under_all_schedules([] {
+    check_permute<uint16_t>({DType::u8, {1, 5, 33, 40}, {0, 1, 3, 2}, nullptr, nullptr});
+    check_permute<uint32_t>({DType::u8, {1, 300, 2, 3}, {0, 1, 3, 2}, nullptr, nullptr});  // several tiles per block
+  });
 }
 
 TEST(copy_strided_takes_any_offset_and_stride) {
