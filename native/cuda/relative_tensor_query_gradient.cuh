@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
   float sums[D / 8][4] = {};
   float diagonals[kKeyTiles + 2][4];             // U; the first two come from the step before
   float score_gradients[kKeyTiles + 2][4] = {};  // dS, likewise
-  bool started = false, ended = false;
+  bool started = false, active = false;
   int window = (Tile::kWarps - warp_index()) * 16 - 16;  // modulo kRing
 
   const auto ring_row = [&](int x) {
@@ -173,16 +173,6 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
       mma_m16n8k16<T>(sums[c + 1], a, b[2], b[3]);
     }
   };
-  // What the last step of the warp left over.
-  const auto finish = [&] {
-    ended = true;
-#pragma unroll
-    for (int n = 2; n < kKeyTiles + 2; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) score_gradients[n][e] = 0;
-    }
-    add_diagonals(0);
-  };
 
   for (int key0 = key_begin, step = 0; key0 < key_end; key0 += kKeys, ++step) {
     const int stage = step % Tile::kStages;
@@ -195,7 +185,7 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
     cp_async_commit();
     const T* const keys = shared.keys + stage * Shared::kStage;
     const T* const values = shared.values + stage * Shared::kStage;
-    const bool active = warp_query <= warp_last && key0 + kKeys > head.first_key(warp_query) && key0 < head.end_key(warp_last);
+    active = warp_query <= warp_last && key0 + kKeys > head.first_key(warp_query) && key0 < head.end_key(warp_last);
     if (active) {
       if (!started) {
         started = true;
@@ -259,8 +249,6 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
         score_gradients[0][e] = score_gradients[kKeyTiles][e];
         score_gradients[1][e] = score_gradients[kKeyTiles + 1][e];
       }
-    } else if (started && !ended) {
-      finish();
     }
     window += kKeys;
     if (window >= kRing) window -= kRing;
@@ -272,7 +260,16 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
     }
   }
   cp_async_wait<0>();
-  if (started && !ended) finish();
+  // What the last step left over. A warp whose keys ended before the block's has nothing: its band ends at a diagonal, and all of the
+  // columns that wait lie beyond it.
+  if (active) {
+#pragma unroll
+    for (int n = 2; n < kKeyTiles + 2; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) score_gradients[n][e] = 0;
+    }
+    add_diagonals(0);
+  }
 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
