@@ -57,9 +57,8 @@ __global__ void __launch_bounds__(kScalarThreads, scalar_blocks<T>(kColumns)) re
 #pragma unroll
         for (int c = 0; c < kMicro; ++c) p[r][c] *= kept[c];
       }
-#pragma unroll
-      for (int c = 0; c < kMicro; ++c) tile[(scalar_x() * kMicro + c) * Tile::kStride + scalar_y() * kMicro + r] = p[r][c];
     }
+    store_tile<C>(p, tile, 1, Tile::kStride);
     add_tile_product(tile, row_operand<T>([&](int j) { return head.value(key0 + j); }), problem.head_dim, staging, out);
   }
 #pragma unroll
