@@ -62,18 +62,26 @@ __device__ __forceinline__ void load_left(const T* rows, int k, uint32_t (&a)[4]
   ldmatrix<4>(a, rows + (matrix % 2 * 8 + lane_index() % 8) * head_stride(D) + k * 16 + matrix / 2 * 8);
 }
 
-// sums += A B over the whole head, A [16, D] and the rows that make B both in shared memory: for heads that registers cannot hold.
-template <int D, typename T>
-__device__ __forceinline__ void multiply_shared(const T* left, const T* rows, float (&sums)[4]) {
-  static_assert(D % 32 == 0, "k-steps come in pairs");
+// sums += A B over the whole head: 16 left rows and the 8 rows at `right`, in shared memory. The left rows' fragments are `held` in
+// registers, or, for heads that those cannot hold (held has one), come from `left`.
+template <int D, int kHeld, typename T>
+__device__ __forceinline__ void multiply_rows(const uint32_t (&held)[kHeld][4], const T* left, const T* right, float (&sums)[4]) {
+  if constexpr (kHeld == D / 16) {
+    uint32_t b[D / 16][2];
+    load_rows<D>(right, b);
 #pragma unroll
-  for (int k = 0; k < D / 16; k += 2) {
-    uint32_t a[4], b[4];
-    load_row_pair<D>(rows, k, b);
-    load_left<D>(left, k, a);
-    mma_m16n8k16<T>(sums, a, b[0], b[1]);
-    load_left<D>(left, k + 1, a);
-    mma_m16n8k16<T>(sums, a, b[2], b[3]);
+    for (int k = 0; k < D / 16; ++k) mma_m16n8k16<T>(sums, held[k], b[k][0], b[k][1]);
+  } else {
+    static_assert(D % 32 == 0, "k-steps come in pairs");
+#pragma unroll
+    for (int k = 0; k < D / 16; k += 2) {
+      uint32_t a[4], b[4];
+      load_row_pair<D>(right, k, b);
+      load_left<D>(left, k, a);
+      mma_m16n8k16<T>(sums, a, b[0], b[1]);
+      load_left<D>(left, k + 1, a);
+      mma_m16n8k16<T>(sums, a, b[2], b[3]);
+    }
   }
 }
 

@@ -206,6 +206,18 @@ __device__ void add_diagonal_tile_product(const C* tile, const Window& window, i
   }
 }
 
+// The thread's elements to tile[row * row_stride + column * column_stride]; one of the strides is kStride, the other 1.
+template <typename C>
+__device__ void store_tile(const typename ScalarTile<C>::Sums& values, C* tile, int row_stride, int column_stride) {
+  constexpr int kMicro = ScalarTile<C>::kMicro;
+  C* const corner = tile + scalar_y() * kMicro * row_stride + scalar_x() * kMicro * column_stride;
+#pragma unroll
+  for (int r = 0; r < kMicro; ++r) {
+#pragma unroll
+    for (int c = 0; c < kMicro; ++c) corner[r * row_stride + c * column_stride] = values[r][c];
+  }
+}
+
 template <typename C>
 __device__ void clear_margins(C* tile) {
   using Tile = ScalarTile<C>;

@@ -54,7 +54,7 @@ struct DecodeLanes {
 // writes head_dim sums a query: bound by memory. Prediction, H100: M1600 H16 d64 bf16: batch 1, 10 MB a layer, 4 us and the launches;
 // batch 32, 213 MB, 71 us. Positions are the same for the whole batch and come from L2.
 template <typename T, int kVector, int kQueries>
-__global__ void __launch_bounds__(kDecodeThreads) relative_decode(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
+__global__ void __launch_bounds__(kDecodeThreads, 4) relative_decode(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
   using C = Compute<T>;
   using Lanes = DecodeLanes<T, kVector>;
   XL_DYNAMIC_SHARED(shared_bytes);

@@ -45,7 +45,7 @@ struct SumPositionGradient {
 // out[block, column] = scale * sum over n of weight(n) * row(n)[column], 256 / width rows at a time. `Source` has for a block:
 // count, weight(n), row(n).
 template <typename T, typename Source>
-__global__ void __launch_bounds__(kSumThreads) weighted_row_sum(const Source source, int columns, Compute<T> scale, Compute<T>* out) {
+__global__ void __launch_bounds__(kSumThreads, 4) weighted_row_sum(const Source source, int columns, Compute<T> scale, Compute<T>* out) {
   using C = Compute<T>;
   XL_SHARED(partial, C[kSumThreads]);
   const int width = columns <= 32 ? 32 : columns <= 64 ? 64 : columns <= 128 ? 128 : 256;

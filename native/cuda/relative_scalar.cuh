@@ -45,8 +45,11 @@ __device__ C* scalar_tile(C* shared, int n) {
   return shared + Tile::staging(kColumns) + n * Tile::kElements + Tile::kMargin * Tile::kStride;
 }
 
-// Blocks that a multiprocessor shall hold: two keep it busy; large heads need the registers of one.
-__host__ __device__ constexpr int scalar_blocks(int columns) { return columns <= 4 ? 2 : 1; }
+// Blocks that a multiprocessor shall hold: two keep it busy; large heads and doubles need the registers of one.
+template <typename T>
+__host__ __device__ constexpr int scalar_blocks(int columns) {
+  return columns <= 4 && sizeof(T) <= 4 ? 2 : 1;
+}
 
 inline int tiles_of(int64_t length, int side) { return static_cast<int>((length + side - 1) / side); }
 

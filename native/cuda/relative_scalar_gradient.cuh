@@ -38,26 +38,6 @@ __device__ void score_gradients(const RelativeGradientHead<T>& head, int query, 
   }
 }
 
-// tile[row][column] and tile[column][row] of the thread's elements.
-template <typename C>
-__device__ void store_rows(const typename ScalarTile<C>::Sums& values, C* tile) {
-  constexpr int kMicro = ScalarTile<C>::kMicro;
-#pragma unroll
-  for (int r = 0; r < kMicro; ++r) {
-#pragma unroll
-    for (int c = 0; c < kMicro; ++c) tile[(scalar_y() * kMicro + r) * ScalarTile<C>::kStride + scalar_x() * kMicro + c] = values[r][c];
-  }
-}
-template <typename C>
-__device__ void store_transposed(const typename ScalarTile<C>::Sums& values, C* tile) {
-  constexpr int kMicro = ScalarTile<C>::kMicro;
-#pragma unroll
-  for (int r = 0; r < kMicro; ++r) {
-#pragma unroll
-    for (int c = 0; c < kMicro; ++c) tile[(scalar_x() * kMicro + c) * ScalarTile<C>::kStride + scalar_y() * kMicro + r] = values[r][c];
-  }
-}
-
 // The thread's part of a row of the head.
 template <typename T, int kColumns>
 __device__ void write_columns(const Compute<T> (&values)[kColumns], Compute<T> factor, int columns, T* to) {

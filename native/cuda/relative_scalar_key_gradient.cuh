@@ -33,8 +33,8 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
     relative_scores<T>(head, query0, key0, staging, scores);
     add_products(out_gradients, row_operand<T>([&](int j) { return head.value(key0 + j); }), forward.head_dim, staging, products);
     score_gradients(head, query0 + scalar_y() * kMicro, key0 + scalar_x() * kMicro, 0, 1, scores, products);
-    store_rows<C>(products, score_tile);
-    store_rows<C>(scores, probability_tile);
+    store_tile<C>(products, score_tile, Tile::kStride, 1);
+    store_tile<C>(scores, probability_tile, Tile::kStride, 1);
     const auto queries = row_operand<T>([&](int i) { return head.query(query0 + i); }, forward.scale, head.content_bias());
     add_tile_product(score_tile, queries, forward.head_dim, staging, key_sums);
     add_tile_product(probability_tile, out_gradients, forward.head_dim, staging, value_sums);

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
       add_diagonal_products(row_operand<T>([&](int i) { return head.out_gradient(query0 + i); }, head.head_scale()),
                             row_operand<T>([&](int x) { return head.value(first - x); }), forward.head_dim, staging, products);
       score_gradients(head, query0 + scalar_y() * kMicro, corner + (scalar_y() - scalar_x()) * kMicro, 1, -1, scores, products);
-      store_rows<C>(products, tile);
+      store_tile<C>(products, tile, Tile::kStride, 1);
       add_tile_product(tile, queries, forward.head_dim, staging, sums);
       if (threadIdx.x < kSide) {
         for (int i = 0; i < kSide; ++i) row_total += tile[i * Tile::kStride + threadIdx.x];

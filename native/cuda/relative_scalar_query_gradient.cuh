@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
     add_products(row_operand<T>([&](int i) { return head.out_gradient(query0 + i); }, head.head_scale()),
                  row_operand<T>([&](int j) { return head.value(key0 + j); }), forward.head_dim, staging, products);
     score_gradients(head, row0, key0 + scalar_x() * kMicro, 0, 1, scores, products);
-    store_transposed<C>(products, tile);
+    store_tile<C>(products, tile, 1, Tile::kStride);
     add_tile_product(tile, row_operand<T>([&](int j) { return head.key(key0 + j); }), forward.head_dim, staging, sums);
     const int first = head.position_row(query0 + kSide - 1, key0);
     add_diagonal_tile_product(tile, row_operand<T>([&](int x) { return head.position(first - x); }), forward.head_dim, staging, sums);

@@ -31,6 +31,39 @@ struct TensorTile {
   static constexpr int kRing = kQueries + 2 * kKeys;
 };
 
+// Starts copying terms[offset + index], 0 where there is none.
+__device__ __forceinline__ void copy_term(const float* terms, int64_t offset, int index, int length, float* to) {
+  if (terms != nullptr && index >= 0 && index < length) {
+    cp_async<4>(to, terms + offset + index);
+  } else {
+    *to = 0;
+  }
+}
+
+// Starts copying `count` keys and values from `key` on.
+template <int D, int kThreads, typename T>
+__device__ __forceinline__ void copy_keys(const RelativeHead<T>& head, int key, int count, T* keys, T* values) {
+  const RelativeProblem<T>& rows = head.problem;
+  copy_rows<D, kThreads>(count, rows.head_dim, rows.query.first, [&](int j) { return head.key(key + j); },
+                         [&](int j) { return keys + j * head_stride(D); });
+  copy_rows<D, kThreads>(count, rows.head_dim, rows.query.first, [&](int j) { return head.value(key + j); },
+                         [&](int j) { return values + j * head_stride(D); });
+}
+
+// Starts copying the positions of diagonals [z, z + count) and their terms into rings of `size` rows; `position`: of diagonal 0. The
+// distance falls with the diagonal.
+template <int D, int kThreads, int size, typename T>
+__device__ __forceinline__ void copy_diagonals(const RelativeHead<T>& head, int position, int z, int count, const float* terms, T* ring,
+                                               float* ring_terms) {
+  const RelativeProblem<T>& rows = head.problem;
+  copy_rows<D, kThreads>(count, rows.head_dim, rows.query.first, [&](int i) { return head.position(position - z - i); },
+                         [&](int i) { return ring + (z + i) % size * head_stride(D); });
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+    copy_term(terms, static_cast<int64_t>(head.head) * rows.position_rows, position - z - i, rows.position_rows,
+              ring_terms + (z + i) % size);
+  }
+}
+
 // visit(std::integral_constant<int, D>) with the smallest tile for a head size.
 template <typename Visit>
 Status with_tensor_tile(int head_dim, const Visit& visit) {

@@ -193,17 +193,6 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
           load_left<D>(my_out_gradients, k, gradient_fragments[k]);
         }
       }
-      const auto multiply = [&](const uint32_t (&left)[kHeld][4], const T* shared_left, const T* right, float (&to)[4]) {
-        if constexpr (Tile::kInRegisters) {
-          uint32_t b[kSteps][2];
-          load_rows<D>(right, b);
-#pragma unroll
-          for (int k = 0; k < kSteps; ++k) mma_m16n8k16<T>(to, left[k], b[k][0], b[k][1]);
-        } else {
-          multiply_shared<D>(shared_left, right, to);
-        }
-      };
-
       // Rows of the warp: what they see among the columns, and their statistics.
       int begin[2], end[2];
       RowStatistic statistic[2];
@@ -230,11 +219,11 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
         const int z = window + 8 * x;
         diagonals[x][0] = diagonals[x][2] = shared.window_terms[z + fragment_column()];
         diagonals[x][1] = diagonals[x][3] = shared.window_terms[z + fragment_column() + 1];
-        multiply(query_fragments, my_queries, shared.window + z * kStride, diagonals[x]);
+        multiply_rows<D>(query_fragments, my_queries, shared.window + z * kStride, diagonals[x]);
         if constexpr (kPositions) {
 #pragma unroll
           for (int e = 0; e < 4; ++e) value_diagonals[x][e] = 0;
-          multiply(gradient_fragments, my_out_gradients, shared.window_values + z * kStride, value_diagonals[x]);
+          multiply_rows<D>(gradient_fragments, my_out_gradients, shared.window_values + z * kStride, value_diagonals[x]);
         }
         if (x < 2) continue;
         const int n = x - 2;
@@ -242,11 +231,11 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
         skew.shift(diagonals[n], diagonals[n + 1], diagonals[n + 2], scores);
         const float first = shared.owned_terms[8 * n + fragment_column()], second = shared.owned_terms[8 * n + fragment_column() + 1];
         scores[0] += first, scores[1] += second, scores[2] += first, scores[3] += second;
-        multiply(query_fragments, my_queries, shared.owned + 8 * n * kStride, scores);
+        multiply_rows<D>(query_fragments, my_queries, shared.owned + 8 * n * kStride, scores);
         if constexpr (kPositions) {
           skew.shift(value_diagonals[n], value_diagonals[n + 1], value_diagonals[n + 2], products);
         } else {
-          multiply(gradient_fragments, my_out_gradients, shared.owned_values + 8 * n * kStride, products);
+          multiply_rows<D>(gradient_fragments, my_out_gradients, shared.owned_values + 8 * n * kStride, products);
         }
 #pragma unroll
         for (int half = 0; half < 2; ++half) {

@@ -65,30 +65,17 @@ __global__ void __launch_bounds__(TensorTile<D>::kThreads, TensorTile<D>::kWarps
   const int warp_query = query0 + warp_index() * kRowTiles * 16;
   const int warp_last = min(warp_query + kRowTiles * 16, rows.query_length) - 1;
 
-  // Position of diagonal 0; the distance falls with the diagonal.
   const int first_position = head.position_row(query0 + kQueries - 1, key_begin);
-  const auto copy_positions = [&](int z, int count) {
-    copy_rows<D, kThreads>(count, rows.head_dim, rows.query.first, [&](int i) { return head.position(first_position - z - i); },
-                           [&](int i) { return shared.ring + (z + i) % kRing * kStride; });
-    if (problem.position_terms == nullptr) return;
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-      const int row = first_position - z - i;
-      const bool present = row >= 0 && row < rows.position_rows;
-      const float* const from = problem.position_terms + static_cast<int64_t>(head.head) * rows.position_rows + (present ? row : 0);
-      cp_async<4>(shared.position_terms + (z + i) % kRing, from, present ? 4 : 0);
-    }
+  const auto load_positions = [&](int z, int count) {
+    copy_diagonals<D, kThreads, kRing>(head, first_position, z, count, problem.position_terms, shared.ring, shared.position_terms);
   };
-  const auto copy_keys = [&](int key, int stage) {
-    T* const keys = shared.keys + stage * ForwardShared<T, D>::kStage;
-    T* const values = shared.values + stage * ForwardShared<T, D>::kStage;
-    copy_rows<D, kThreads>(kKeys, rows.head_dim, rows.query.first, [&](int j) { return head.key(key + j); },
-                           [&](int j) { return keys + j * kStride; });
-    copy_rows<D, kThreads>(kKeys, rows.head_dim, rows.query.first, [&](int j) { return head.value(key + j); },
-                           [&](int j) { return values + j * kStride; });
+  const auto load_keys = [&](int key, int stage) {
+    constexpr int kStage = ForwardShared<T, D>::kStage;
+    copy_keys<D, kThreads>(head, key, kKeys, shared.keys + stage * kStage, shared.values + stage * kStage);
   };
 
-  copy_keys(key_begin, 0);
-  copy_positions(0, kQueries + kKeys);
+  load_keys(key_begin, 0);
+  load_positions(0, kQueries + kKeys);
   if constexpr (!Tile::kQueriesInRegisters) {
     copy_rows<D, kThreads>(kQueries, rows.head_dim, rows.query.first, [&](int i) { return head.query(query0 + i); },
                            [&](int i) { return shared.queries + i * kStride; });
@@ -100,9 +87,6 @@ __global__ void __launch_bounds__(TensorTile<D>::kThreads, TensorTile<D>::kWarps
     shared.bias[i] = present ? rows.content_bias[head.head * problem.head_dim + i] : from_float<T>(0.0f);
   }
   for (int i = static_cast<int>(threadIdx.x); i < kKeys; i += kThreads) shared.key_terms[i] = 0;
-  if (problem.position_terms == nullptr) {
-    for (int i = static_cast<int>(threadIdx.x); i < kRing; i += kThreads) shared.position_terms[i] = 0;
-  }
 
   uint32_t query_fragments[Tile::kQueriesInRegisters ? kRowTiles : 1][Tile::kQueriesInRegisters ? kSteps : 1][4];
   if constexpr (Tile::kQueriesInRegisters) {
@@ -161,8 +145,8 @@ __global__ void __launch_bounds__(TensorTile<D>::kThreads, TensorTile<D>::kWarps
     cp_async_wait<0>();
     __syncthreads();
     if (key0 + kKeys < key_end) {
-      copy_keys(key0 + kKeys, stage ^ 1);
-      copy_positions(key0 - key_begin + kQueries + kKeys, kKeys);
+      load_keys(key0 + kKeys, stage ^ 1);
+      load_positions(key0 - key_begin + kQueries + kKeys, kKeys);
     }
     cp_async_commit();
     const T* const keys = shared.keys + stage * ForwardShared<T, D>::kStage;

@@ -72,37 +72,19 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
   const int warp_last = min(warp_query + 16, rows.query_length) - 1;
   const int first_position = head.position_row(query0 + kQueries - 1, key_begin);
 
-  const auto copy_terms = [&](const float* terms, int64_t offset, int index, int length, float* to) {
-    const bool present = terms != nullptr && index >= 0 && index < length;
-    if (present) {
-      cp_async<4>(to, terms + offset + index);
-    } else {
-      *to = 0;
-    }
+  const auto load_positions = [&](int z, int count) {
+    copy_diagonals<D, kThreads, kRing>(head, first_position, z, count, problem.tensor.position_terms, shared.ring, shared.position_terms);
   };
-  const auto copy_positions = [&](int z, int count) {
-    copy_rows<D, kThreads>(count, rows.head_dim, rows.query.first, [&](int i) { return head.position(first_position - z - i); },
-                           [&](int i) { return shared.ring + (z + i) % kRing * kStride; });
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-      copy_terms(problem.tensor.position_terms, static_cast<int64_t>(head.head) * rows.position_rows, first_position - z - i,
-                 rows.position_rows, shared.position_terms + (z + i) % kRing);
-    }
-  };
-  const auto copy_keys = [&](int key, int stage) {
-    T* const keys = shared.keys + stage * Shared::kStage;
-    T* const values = shared.values + stage * Shared::kStage;
-    copy_rows<D, kThreads>(kKeys, rows.head_dim, rows.query.first, [&](int j) { return head.key(key + j); },
-                           [&](int j) { return keys + j * kStride; });
-    copy_rows<D, kThreads>(kKeys, rows.head_dim, rows.query.first, [&](int j) { return head.value(key + j); },
-                           [&](int j) { return values + j * kStride; });
+  const auto load_keys = [&](int key, int stage) {
+    copy_keys<D, kThreads>(head, key, kKeys, shared.keys + stage * Shared::kStage, shared.values + stage * Shared::kStage);
     for (int j = static_cast<int>(threadIdx.x); j < kKeys; j += kThreads) {
-      copy_terms(problem.key_terms, static_cast<int64_t>(pair) * rows.band.keys, key + j, rows.band.keys,
-                 shared.key_terms + stage * kKeys + j);
+      copy_term(problem.key_terms, static_cast<int64_t>(pair) * rows.band.keys, key + j, rows.band.keys,
+                shared.key_terms + stage * kKeys + j);
     }
   };
 
-  copy_keys(key_begin, 0);
-  copy_positions(0, kQueries + kKeys);
+  load_keys(key_begin, 0);
+  load_positions(0, kQueries + kKeys);
   if constexpr (!Tile::kInRegisters) {
     copy_rows<D, kThreads>(kQueries, rows.head_dim, rows.query.first, [&](int i) { return head.query(query0 + i); },
                            [&](int i) { return shared.queries + i * kStride; });
@@ -120,16 +102,8 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
       load_left_global<T>([&](int i) { return out_gradient_row(problem, head, warp_query + i); }, k, rows.head_dim, gradient_fragments[k]);
     }
   }
-  // sums += queries or gradients of out [16] of the warp times the 8 rows at `right`.
   const auto multiply = [&](const uint32_t (&left)[kHeld][4], const T* shared_left, const T* right, float (&to)[4]) {
-    if constexpr (Tile::kInRegisters) {
-      uint32_t b[kSteps][2];
-      load_rows<D>(right, b);
-#pragma unroll
-      for (int k = 0; k < kSteps; ++k) mma_m16n8k16<T>(to, left[k], b[k][0], b[k][1]);
-    } else {
-      multiply_shared<D>(shared_left + warp_index() * 16 * kStride, right, to);
-    }
+    multiply_rows<D>(left, shared_left + warp_index() * 16 * kStride, right, to);
   };
 
   const Skew skew;
@@ -143,7 +117,7 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
   float sums[D / 8][4] = {};
   float diagonals[kKeyTiles + 2][4];             // U; the first two come from the step before
   float score_gradients[kKeyTiles + 2][4] = {};  // dS, likewise
-  bool started = false, ended = false;
+  bool started = false, active = false;
   int window = (Tile::kWarps - warp_index()) * 16 - 16;  // modulo kRing
 
   const auto ring_row = [&](int x) {
@@ -173,29 +147,19 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
       mma_m16n8k16<T>(sums[c + 1], a, b[2], b[3]);
     }
   };
-  // What the last step of the warp left over.
-  const auto finish = [&] {
-    ended = true;
-#pragma unroll
-    for (int n = 2; n < kKeyTiles + 2; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) score_gradients[n][e] = 0;
-    }
-    add_diagonals(0);
-  };
 
   for (int key0 = key_begin, step = 0; key0 < key_end; key0 += kKeys, ++step) {
     const int stage = step % Tile::kStages;
     cp_async_wait<0>();
     __syncthreads();
     if (Tile::kStages == 2 && key0 + kKeys < key_end) {
-      copy_keys(key0 + kKeys, stage ^ 1);
-      copy_positions(step * kKeys + kQueries + kKeys, kKeys);
+      load_keys(key0 + kKeys, stage ^ 1);
+      load_positions(step * kKeys + kQueries + kKeys, kKeys);
     }
     cp_async_commit();
     const T* const keys = shared.keys + stage * Shared::kStage;
     const T* const values = shared.values + stage * Shared::kStage;
-    const bool active = warp_query <= warp_last && key0 + kKeys > head.first_key(warp_query) && key0 < head.end_key(warp_last);
+    active = warp_query <= warp_last && key0 + kKeys > head.first_key(warp_query) && key0 < head.end_key(warp_last);
     if (active) {
       if (!started) {
         started = true;
@@ -259,20 +223,27 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
         score_gradients[0][e] = score_gradients[kKeyTiles][e];
         score_gradients[1][e] = score_gradients[kKeyTiles + 1][e];
       }
-    } else if (started && !ended) {
-      finish();
     }
     window += kKeys;
     if (window >= kRing) window -= kRing;
     if (Tile::kStages == 1 && key0 + kKeys < key_end) {
       __syncthreads();
-      copy_keys(key0 + kKeys, 0);
-      copy_positions(step * kKeys + kQueries + kKeys, kKeys);
+      load_keys(key0 + kKeys, 0);
+      load_positions(step * kKeys + kQueries + kKeys, kKeys);
       cp_async_commit();
     }
   }
   cp_async_wait<0>();
-  if (started && !ended) finish();
+  // What the last step left over. A warp whose keys ended before the block's has nothing: its band ends at a diagonal, and all of the
+  // columns that wait lie beyond it.
+  if (active) {
+#pragma unroll
+    for (int n = 2; n < kKeyTiles + 2; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) score_gradients[n][e] = 0;
+    }
+    add_diagonals(0);
+  }
 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {

@@ -184,8 +184,9 @@ void expect_near(const std::vector<double>& got, const std::vector<double>& expe
   }
 }
 
+// Returns all gradients, for comparisons bit by bit.
 template <typename T>
-void check_gradient(const Shape& s, int gap) {
+std::vector<double> check_gradient(const Shape& s, int gap) {
   const Operands operands = make_operands(s, 23, rounded<T>);
   const Results expected = reference(s, operands, kSeed, kOffset);
   Problem<T> problem(s, operands, gap);
@@ -211,19 +212,39 @@ void check_gradient(const Shape& s, int gap) {
   // rounding errors of a sum grow as the root of its length against terms that may cancel: sums of up to 200 random terms, 4 roundings.
   const double tolerance = 8 * kRounding<T> + 8 * (s.head_dim + 8) * 0x1p-24;
   const int key_stride = 2 * s.width() + gap, stride = s.width() + gap;
-  expect_near(gathered(query, s.batch * s.queries, s.width(), stride, 0), expected.query, tolerance, describe(s) + " query");
-  expect_near(gathered(current, s.batch * s.current_length(), s.width(), key_stride, 0), rows_of(expected.key, s, s.memory, s.keys()),
-              tolerance, describe(s) + " key");
-  expect_near(gathered(current, s.batch * s.current_length(), s.width(), key_stride, 1), rows_of(expected.value, s, s.memory, s.keys()),
-              tolerance, describe(s) + " value");
-  expect_near(gathered(memory, s.batch * s.memory, s.width(), key_stride, 0), rows_of(expected.key, s, 0, s.memory), tolerance,
-              describe(s) + " memory key");
-  expect_near(gathered(memory, s.batch * s.memory, s.width(), key_stride, 1), rows_of(expected.value, s, 0, s.memory), tolerance,
-              describe(s) + " memory value");
-  expect_near(gathered(position, s.positions(), s.width(), stride, 0), expected.position, tolerance, describe(s) + " position");
-  if (!s.biases) return;
-  expect_near(gathered(content_bias, 1, s.width(), s.width(), 0), expected.content_bias, tolerance, describe(s) + " content bias");
-  expect_near(gathered(position_bias, 1, s.width(), s.width(), 0), expected.position_bias, tolerance, describe(s) + " position bias");
+  std::vector<double> all;
+  const auto check = [&](const std::vector<double>& got, const std::vector<double>& wanted, const char* what) {
+    expect_near(got, wanted, tolerance, describe(s) + what);
+    all.insert(all.end(), got.begin(), got.end());
+  };
+  const int current_rows = s.batch * s.current_length(), memory_rows = s.batch * s.memory;
+  check(gathered(query, s.batch * s.queries, s.width(), stride, 0), expected.query, " query");
+  check(gathered(current, current_rows, s.width(), key_stride, 0), rows_of(expected.key, s, s.memory, s.keys()), " key");
+  check(gathered(current, current_rows, s.width(), key_stride, 1), rows_of(expected.value, s, s.memory, s.keys()), " value");
+  check(gathered(memory, memory_rows, s.width(), key_stride, 0), rows_of(expected.key, s, 0, s.memory), " memory key");
+  check(gathered(memory, memory_rows, s.width(), key_stride, 1), rows_of(expected.value, s, 0, s.memory), " memory value");
+  check(gathered(position, s.positions(), s.width(), stride, 0), expected.position, " position");
+  if (s.biases) {
+    check(gathered(content_bias, 1, s.width(), s.width(), 0), expected.content_bias, " content bias");
+    check(gathered(position_bias, 1, s.width(), s.width(), 0), expected.position_bias, " position bias");
+  }
+  return all;
+}
+
+template <typename T>
+void check_probabilities(const Shape& s) {
+  const Operands operands = make_operands(s, 29, rounded<T>);
+  const Results expected = reference(s, operands, kSeed, kOffset);
+  Problem<T> problem(s, operands, 3);
+  std::copy(expected.log_sum_exp.begin(), expected.log_sum_exp.end(), problem.log_sum_exp.data());
+  simt::mark_initialized(problem.log_sum_exp.data());
+  DeviceArray<T> probabilities(expected.probabilities.size());
+  const xlformers::RelativeAttentionProbabilitiesParams params = {problem.params(), probabilities.data()};
+  run(xlformers::cuda::relative_attention_probabilities, &params);
+  // One rounding, of numbers no larger than these, behind the errors of a score in fp32.
+  const double size = largest(operands.head_scale) / (1 - s.dropout);
+  expect_close(probabilities.data(), expected.probabilities, (kRounding<T> + 8 * (s.head_dim + 8) * 0x1p-24) * size,
+               describe(s) + " probabilities");
 }
 
 // Head sizes of every instance and some between, lengths around tiles.
@@ -287,8 +308,20 @@ TEST(gradients_in_fp16_equal_the_formula) {
   for (const Shape& shape : shapes()) check_gradient<__half>(shape, 3);
 }
 
-TEST(gradients_under_all_schedules) {
+TEST(gradients_are_the_same_under_all_schedules) {
   Shape shape = {1, 1, 48, 70, 40};
   shape.dropout = 0.25;
-  under_all_schedules([&] { check_gradient<__half>(shape, 8); });
+  std::vector<double> first;
+  under_all_schedules([&] {
+    const std::vector<double> gradients = check_gradient<__half>(shape, 8);
+    if (first.empty()) first = gradients;
+    EXPECT(gradients == first);
+  });
+}
+
+TEST(probabilities_in_bf16_and_fp16_equal_the_formula) {
+  Shape shape = {2, 2, 41, 20, 50};
+  shape.head_scale = true, shape.dropout = 0.25, shape.starts = {0, 30};
+  check_probabilities<__nv_bfloat16>(shape);
+  check_probabilities<__half>(shape);
 }

@@ -34,6 +34,7 @@ struct Operands {
 
 struct Results {
   std::vector<double> out, log_sum_exp;
+  std::vector<double> probabilities;  // [batch, heads, queries, keys]
   std::vector<double> query, key, value, position, content_bias, position_bias;  // gradients
 };
 
@@ -65,6 +66,7 @@ inline Results reference(const Shape& s, const Operands& o, uint64_t seed, uint6
   Results r;
   r.out.assign(o.query.size(), 0), r.query = r.out;
   r.log_sum_exp.assign(static_cast<size_t>(s.batch) * s.heads * s.queries, 0);
+  r.probabilities.assign(r.log_sum_exp.size() * keys, 0);
   r.key.assign(o.key.size(), 0), r.value = r.key;
   r.position.assign(o.position.size(), 0);
   r.content_bias.assign(width, 0), r.position_bias = r.content_bias;
@@ -99,6 +101,7 @@ inline Results reference(const Shape& s, const Operands& o, uint64_t seed, uint6
           p[j] /= sum;
           const auto block = stream.block(static_cast<uint32_t>(j) >> 3, static_cast<uint32_t>(i), static_cast<uint32_t>(b * s.heads + h));
           kept[j] = xlformers::philox_lane16(block, j & 7) >= threshold ? 1 / (1 - s.dropout) : 0;
+          r.probabilities[((static_cast<size_t>(b) * s.heads + h) * s.queries + i) * keys + j] = head_scale * p[j] * kept[j];
           const double* value = o.value.data() + key_row(j);
           for (int c = 0; c < d; ++c) {
             r.out[row + c] += head_scale * p[j] * kept[j] * value[c];
