@@ -28,6 +28,12 @@ __device__ __forceinline__ void copy_rows(int rows, int columns, const T* valid,
   }
 }
 
+// The same to consecutive rows of a tile.
+template <int D, int kThreads, typename T, typename RowAt>
+__device__ __forceinline__ void copy_tile(int rows, int columns, const T* valid, const RowAt& row, T* tile) {
+  copy_rows<D, kThreads>(rows, columns, valid, row, [&](int i) { return tile + i * head_stride(D); });
+}
+
 // Fragments B [16, 8] of k-steps k and k + 1, from 8 rows in shared memory: column n of B is row n.
 template <int D, typename T>
 __device__ __forceinline__ void load_row_pair(const T* rows, int k, uint32_t (&b)[4]) {

@@ -11,7 +11,7 @@ template <int D, bool kPositions>
 struct ColumnGradientTile {
   static constexpr int kWarps = D <= 96 || (D <= 128 && !kPositions) ? 4 : 2;
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kQueries = 16 * kWarps;  // by step
+  static constexpr int kQueries = 16 * kWarps;                        // by step
   static constexpr int kColumns = D <= 64 ? 64 : D <= 128 ? 32 : 16;  // owned
   static constexpr int kColumnTiles = kColumns / 8;
   static constexpr int kSteps = D / 16;
@@ -33,8 +33,8 @@ struct ColumnGradientShared {
   T* window_values;  // for positions
   T* queries;        // [kQueries][kStride]
   T* out_gradients;
-  T* score_gradients;  // [kQueries][kTileStride]
-  T* probabilities;    // for keys
+  T* score_gradients;   // [kQueries][kTileStride]
+  T* probabilities;     // for keys
   float* owned_terms;   // u . k or v . r [kColumns]
   float* window_terms;  // [kWindow]
 
@@ -110,10 +110,10 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
   }
   const auto owned_index = [&](int c) { return kPositions ? first_owned + kColumns - 1 - c : first_owned + c; };
 
-  float sums[kOutTiles][4] = {};                            // dK or dR
-  float value_sums[kPositions ? 1 : kOutTiles][4] = {};     // dV
-  float totals[4] = {};                                     // of dS by owned row
-  const int group = warp_index() / Tile::kParts * 16;       // of owned rows
+  float sums[kOutTiles][4] = {};                         // dK or dR
+  float value_sums[kPositions ? 1 : kOutTiles][4] = {};  // dV
+  float totals[4] = {};                                  // of dS by owned row
+  const int group = warp_index() / Tile::kParts * 16;    // of owned rows
   const int part = warp_index() % Tile::kParts * Tile::kPartColumns;
   const uint32_t ones = pack<T>(1.0f, 1.0f);
   const Skew skew;
@@ -144,30 +144,30 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
         owned_loaded = true;
         const float* const terms = kPositions ? problem.tensor.position_terms : problem.key_terms;
         const int64_t offset = (kPositions ? static_cast<int64_t>(head_index) : static_cast<int64_t>(head.pair())) * length;
-        copy_rows<D, kThreads>(kColumns, rows.head_dim, rows.query.first,
-                               [&](int c) { return kPositions ? head.position(owned_index(c)) : head.key(owned_index(c)); },
-                               [&](int c) { return shared.owned + c * kStride; });
+        copy_tile<D, kThreads>(
+            kColumns, rows.head_dim, rows.query.first,
+            [&](int c) { return kPositions ? head.position(owned_index(c)) : head.key(owned_index(c)); }, shared.owned);
         if constexpr (!kPositions) {
-          copy_rows<D, kThreads>(kColumns, rows.head_dim, rows.query.first, [&](int c) { return head.value(owned_index(c)); },
-                                 [&](int c) { return shared.owned_values + c * kStride; });
+          copy_tile<D, kThreads>(
+              kColumns, rows.head_dim, rows.query.first, [&](int c) { return head.value(owned_index(c)); }, shared.owned_values);
         }
         for (int c = static_cast<int>(threadIdx.x); c < kColumns; c += kThreads) {
           shared.owned_terms[c] = terms != nullptr && owned_index(c) < length ? terms[offset + owned_index(c)] : 0.0f;
         }
       }
-      copy_rows<D, kThreads>(kQueries, rows.head_dim, rows.query.first, [&](int row) { return head.query(query_of(row)); },
-                             [&](int row) { return shared.queries + row * kStride; });
-      copy_rows<D, kThreads>(kQueries, rows.head_dim, rows.query.first,
-                             [&](int row) { return out_gradient_row(problem, head, query_of(row)); },
-                             [&](int row) { return shared.out_gradients + row * kStride; });
+      copy_tile<D, kThreads>(
+          kQueries, rows.head_dim, rows.query.first, [&](int row) { return head.query(query_of(row)); }, shared.queries);
+      copy_tile<D, kThreads>(
+          kQueries, rows.head_dim, rows.query.first, [&](int row) { return out_gradient_row(problem, head, query_of(row)); },
+          shared.out_gradients);
       // Window row z is the diagonal of column - row = z - (kQueries - 1).
       const int first_window = kPositions ? corner - (kQueries - 1) : head.position_row(query0 + kQueries - 1, first_owned);
-      copy_rows<D, kThreads>(kWindow, rows.head_dim, rows.query.first,
-                             [&](int z) { return kPositions ? head.key(first_window + z) : head.position(first_window - z); },
-                             [&](int z) { return shared.window + z * kStride; });
+      copy_tile<D, kThreads>(
+          kWindow, rows.head_dim, rows.query.first,
+          [&](int z) { return kPositions ? head.key(first_window + z) : head.position(first_window - z); }, shared.window);
       if constexpr (kPositions) {
-        copy_rows<D, kThreads>(kWindow, rows.head_dim, rows.query.first, [&](int z) { return head.value(first_window + z); },
-                               [&](int z) { return shared.window_values + z * kStride; });
+        copy_tile<D, kThreads>(
+            kWindow, rows.head_dim, rows.query.first, [&](int z) { return head.value(first_window + z); }, shared.window_values);
       }
       cp_async_commit();
       {
@@ -291,7 +291,8 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
         values[e] = rows.scale * (sums[n][2 * half + e] + total * u);
       }
       if constexpr (kPositions) {
-        float* const to = gradient.partial + ((static_cast<int64_t>(outer / rows.heads) * length + index) * rows.heads + head_index) * head_dim;
+        float* const to =
+            gradient.partial + ((static_cast<int64_t>(outer / rows.heads) * length + index) * rows.heads + head_index) * head_dim;
         if (column < head_dim) to[column] = values[0];
         if (column + 1 < head_dim) to[column + 1] = values[1];
       } else {
