@@ -20,11 +20,19 @@ __device__ __forceinline__ int fragment_column() { return lane_index() % 4 * 2; 
 template <int D, int kThreads, typename T, typename RowAt, typename PlaceOf>
 __device__ __forceinline__ void copy_rows(int rows, int columns, const T* valid, const RowAt& row, const PlaceOf& place) {
   constexpr int kPieces = D / 8;
-  for (int x = static_cast<int>(threadIdx.x); x < rows * kPieces; x += kThreads) {
+  const auto copy = [&](int x) {
     const int i = x / kPieces, column = x % kPieces * 8;
     const T* const from = row(i);
     const bool present = from != nullptr && column < columns;
     cp_async<16>(place(i) + column, present ? from + column : valid, present ? 16 : 0);
+  };
+  const int first = static_cast<int>(threadIdx.x), end = rows * kPieces;
+  if constexpr (D > 128) {
+    // Large heads leave no registers for the addresses of several pieces.
+#pragma unroll 1
+    for (int x = first; x < end; x += kThreads) copy(x);
+  } else {
+    for (int x = first; x < end; x += kThreads) copy(x);
   }
 }
 
