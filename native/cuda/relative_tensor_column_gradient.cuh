@@ -268,7 +268,7 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
       }
       __syncthreads();
 
-#pragma unroll
+#pragma unroll(D <= 128 ? kQueries / 16 : 1)  // registers
       for (int k = 0; k < kQueries / 16; ++k) {
         uint32_t a[4];
         load_left_transposed(shared.score_gradients + 16 * k * kTileStride, kTileStride, group, a);
