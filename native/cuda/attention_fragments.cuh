@@ -20,12 +20,26 @@ __device__ __forceinline__ int fragment_column() { return lane_index() % 4 * 2; 
 template <int D, int kThreads, typename T, typename RowAt, typename PlaceOf>
 __device__ __forceinline__ void copy_rows(int rows, int columns, const T* valid, const RowAt& row, const PlaceOf& place) {
   constexpr int kPieces = D / 8;
-  for (int x = static_cast<int>(threadIdx.x); x < rows * kPieces; x += kThreads) {
+  const auto copy = [&](int x) {
     const int i = x / kPieces, column = x % kPieces * 8;
     const T* const from = row(i);
     const bool present = from != nullptr && column < columns;
     cp_async<16>(place(i) + column, present ? from + column : valid, present ? 16 : 0);
+  };
+  const int first = static_cast<int>(threadIdx.x), end = rows * kPieces;
+  if constexpr (D > 128) {
+    // Large heads leave no registers for the addresses of several pieces.
+#pragma unroll 1
+    for (int x = first; x < end; x += kThreads) copy(x);
+  } else {
+    for (int x = first; x < end; x += kThreads) copy(x);
   }
+}
+
+// The same to consecutive rows of a tile.
+template <int D, int kThreads, typename T, typename RowAt>
+__device__ __forceinline__ void copy_tile(int rows, int columns, const T* valid, const RowAt& row, T* tile) {
+  copy_rows<D, kThreads>(rows, columns, valid, row, [&](int i) { return tile + i * head_stride(D); });
 }
 
 // Fragments B [16, 8] of k-steps k and k + 1, from 8 rows in shared memory: column n of B is row n.

@@ -15,8 +15,8 @@ template <typename C>
 struct ScalarTile {
   static constexpr int kMicro = 16 / sizeof(C);  // 4 floats or 2 doubles: one vector
   static constexpr int kSide = 16 * kMicro;
-  static constexpr int kWindow = 2 * kSide;                // diagonals of a tile, and one
-  static constexpr int kStride = kSide + kMicro;           // of a staged column: whole vectors, few bank conflicts
+  static constexpr int kWindow = 2 * kSide;       // diagonals of a tile, and one
+  static constexpr int kStride = kSide + kMicro;  // of a staged column: whole vectors, few bank conflicts
   static constexpr int kWindowStride = kWindow + kMicro;
   // A tile in shared memory [inner][kStride], with rows of zeros before and behind it for products along diagonals.
   static constexpr int kMargin = kMicro - 1;

@@ -1,7 +1,7 @@
 // Transformer-XL's relative shift between registers.
 //
-// U = Q R^T of 16 queries has a column for every diagonal; score [r, c] of the tile needs U [r, c + 15 - r]. Columns come in tiles of 8, the
-// accumulators of mma m16n8k16: 15 - r is 8 + (7 - g) for row g and 7 - g for row g + 8, so that a shift by whole tiles is a choice of
+// U = Q R^T of 16 queries has a column for every diagonal; score [r, c] of the tile needs U [r, c + 15 - r]. Columns come in tiles of 8,
+// the accumulators of mma m16n8k16: 15 - r is 8 + (7 - g) for row g and 7 - g for row g + 8, so that a shift by whole tiles is a choice of
 // register array made by the compiler, and what remains, 7 - g, is the same for the four lanes that share a row.
 #pragma once
 
@@ -38,8 +38,8 @@ class Skew {
     const bool low_first = quad_ + first_ >= 4, low_second = quad_ + second_ >= 4;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float (&low)[4] = half == 0 ? s0 : s1;
-      const float (&high)[4] = half == 0 ? s1 : s2;
+      const float(&low)[4] = half == 0 ? s0 : s1;
+      const float(&high)[4] = half == 0 ? s1 : s2;
       const float a = __shfl_sync(0xFFFFFFFFu, low_first ? low[2 * half] : high[2 * half], from_first);
       const float b = __shfl_sync(0xFFFFFFFFu, low_second ? low[2 * half + 1] : high[2 * half + 1], from_second);
       out[2 * half] = odd_ ? b : a;

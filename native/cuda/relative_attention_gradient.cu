@@ -18,8 +18,8 @@ JoinedRows<T> gradient_rows(void* memory, void* current, const RelativeAttention
 }
 
 template <typename T>
-Status run(const Context& context, const char* name, int64_t blocks, size_t shared_bytes,
-           void (*kernel)(RelativeGradientProblem<T>), const RelativeGradientProblem<T>& problem) {
+Status run(const Context& context, const char* name, int64_t blocks, size_t shared_bytes, void (*kernel)(RelativeGradientProblem<T>),
+           const RelativeGradientProblem<T>& problem) {
   if (blocks == 0) return ok_status();
   return launch({name, dim3(static_cast<unsigned>(blocks)), dim3(kScalarThreads), shared_bytes, context.stream}, kernel, problem);
 }
@@ -126,7 +126,8 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
   }
   if (status.ok()) status = for_each(context, kName, forward.position_rows * width, SumPositionGradient<T>{problem});
   if (status.ok()) {
-    status = sum_bias_gradients(context, problem, static_cast<T*>(params.content_bias_gradient), static_cast<T*>(params.position_bias_gradient));
+    status =
+        sum_bias_gradients(context, problem, static_cast<T*>(params.content_bias_gradient), static_cast<T*>(params.position_bias_gradient));
   }
   return status;
 }

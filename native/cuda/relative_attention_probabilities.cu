@@ -51,10 +51,11 @@ Status fill(const Context& context, const RelativeAttentionProbabilitiesParams& 
   const Status status = make_problem(context, Operator::relative_attention_probabilities, params.forward, &problem);
   if (!status.ok()) return status;
   constexpr int kSide = ScalarTile<C>::kSide;
-  const int64_t blocks = static_cast<int64_t>(problem.batch) * problem.heads * tiles_of(problem.query_length, kSide) *
-                         tiles_of(problem.band.keys, kSide);
+  const int64_t blocks =
+      static_cast<int64_t>(problem.batch) * problem.heads * tiles_of(problem.query_length, kSide) * tiles_of(problem.band.keys, kSide);
   if (blocks == 0) return ok_status();
-  if (blocks > INT32_MAX) return make_status(StatusCode::unsupported, "a matrix of %lld tiles of probabilities", static_cast<long long>(blocks));
+  if (blocks > INT32_MAX)
+    return make_status(StatusCode::unsupported, "a matrix of %lld tiles of probabilities", static_cast<long long>(blocks));
   const LaunchShape shape = {"relative_attention_probabilities", dim3(static_cast<unsigned>(blocks)), dim3(kScalarThreads),
                              scalar_shared_bytes<C>(4, 0), context.stream};
   return launch(shape, relative_probabilities<T>, problem, static_cast<T*>(params.probabilities));

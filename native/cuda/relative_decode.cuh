@@ -54,7 +54,8 @@ struct DecodeLanes {
 // writes head_dim sums a query: bound by memory. Prediction, H100: M1600 H16 d64 bf16: batch 1, 10 MB a layer, 4 us and the launches;
 // batch 32, 213 MB, 71 us. Positions are the same for the whole batch and come from L2.
 template <typename T, int kVector, int kQueries>
-__global__ void __launch_bounds__(kDecodeThreads, 4) relative_decode(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
+__global__ void __launch_bounds__(kDecodeThreads, 4)
+    relative_decode(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
   using C = Compute<T>;
   using Lanes = DecodeLanes<T, kVector>;
   XL_DYNAMIC_SHARED(shared_bytes);
@@ -179,7 +180,8 @@ __global__ void __launch_bounds__(kDecodeThreads, 4) relative_decode(const Relat
 
 // A warp a query of one batch row and head: out = sum of parts / sum of sums, each scaled to the largest maximum.
 template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads) relative_decode_merge(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
+__global__ void __launch_bounds__(kDecodeThreads)
+    relative_decode_merge(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
   using C = Compute<T>;
   const int queries = problem.query_length;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kDecodeWarps + warp_index();  // [batch * heads, query]
@@ -225,12 +227,12 @@ Status launch_decode(const Context& context, const RelativeProblem<T>& problem, 
   partial.maximum = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length);
   partial.sum = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length);
   partial.out = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length * problem.head_dim);
-  const Status status = aligned ? launch_decode_split<T, 16 / sizeof(T)>(context, problem, partial)
-                                : launch_decode_split<T, 1>(context, problem, partial);
+  const Status status =
+      aligned ? launch_decode_split<T, 16 / sizeof(T)>(context, problem, partial) : launch_decode_split<T, 1>(context, problem, partial);
   if (!status.ok()) return status;
   const int64_t blocks = (pairs * problem.query_length + kDecodeWarps - 1) / kDecodeWarps;
-  return launch({"relative_attention", dim3(static_cast<unsigned>(blocks)), dim3(kDecodeThreads), 0, context.stream}, relative_decode_merge<T>,
-                problem, partial);
+  return launch({"relative_attention", dim3(static_cast<unsigned>(blocks)), dim3(kDecodeThreads), 0, context.stream},
+                relative_decode_merge<T>, problem, partial);
 }
 
 }  // namespace xlformers::cuda

@@ -46,8 +46,8 @@ bool keys_are_aligned(const RelativeProblem<T>& problem) {
 
 // Rows with the problem's head size made into packed ones, in workspace memory.
 template <typename T, typename Rows>
-Status pack_rows(const Context& context, const char* name, const Rows& rows, int64_t batch, int64_t length, const RelativeProblem<T>& problem,
-                 StridedRows<const T>* packed) {
+Status pack_rows(const Context& context, const char* name, const Rows& rows, int64_t batch, int64_t length,
+                 const RelativeProblem<T>& problem, StridedRows<const T>* packed) {
   const int pieces = (problem.head_dim + 7) / 8;
   const int64_t row = static_cast<int64_t>(problem.heads) * pieces * 8;
   T* const out = context.workspace.allocate<T>(batch * length * row);

@@ -56,9 +56,7 @@ struct RelativeHead {
   __device__ int column() const { return head * problem.head_dim; }
 
   // Rows, null where there are none or nobody sees them: what those hold must not matter.
-  __device__ const T* query(int i) const {
-    return i >= 0 && i < problem.query_length ? problem.query.row(batch, i, column()) : nullptr;
-  }
+  __device__ const T* query(int i) const { return i >= 0 && i < problem.query_length ? problem.query.row(batch, i, column()) : nullptr; }
   __device__ const T* key(int j) const { return j >= start && j < problem.band.keys ? problem.key.row(batch, j, column()) : nullptr; }
   __device__ const T* value(int j) const { return j >= start && j < problem.band.keys ? problem.value.row(batch, j, column()) : nullptr; }
   __device__ const T* position(int row) const {
@@ -94,7 +92,8 @@ Status make_problem(const Context& context, Operator op, const RelativeAttention
   const int64_t keys = params.memory.length + params.current.length;
   if (params.head_dim > 256 || params.query_length > kLongest || keys > kLongest || params.position_rows > 2 * kLongest ||
       params.batch * params.heads > kLongest) {
-    return make_status(StatusCode::unsupported, "head size %lld, %lld queries, %lld keys, %lld heads in all: expected at most 256, and 2^29",
+    return make_status(StatusCode::unsupported,
+                       "head size %lld, %lld queries, %lld keys, %lld heads in all: expected at most 256, and 2^29",
                        static_cast<long long>(params.head_dim), static_cast<long long>(params.query_length), static_cast<long long>(keys),
                        static_cast<long long>(params.batch * params.heads));
   }

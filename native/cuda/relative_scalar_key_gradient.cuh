@@ -8,8 +8,7 @@ namespace xlformers::cuda {
 // A block: kSide keys of one batch row and head, over all queries that see them. FLOPs: 10 * head_dim a score. Writes each row once, and
 // key_sums, the sums of dS over queries, which the gradient of the content bias is made of.
 template <typename T, int kColumns>
-__global__ void __launch_bounds__(kScalarThreads, 1)
-    relative_scalar_key_gradient(const RelativeGradientProblem<T> problem) {
+__global__ void __launch_bounds__(kScalarThreads, 1) relative_scalar_key_gradient(const RelativeGradientProblem<T> problem) {
   using C = Compute<T>;
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;

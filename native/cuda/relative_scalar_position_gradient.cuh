@@ -9,8 +9,7 @@ namespace xlformers::cuda {
 // is a plain product, keys and values are windows along diagonals, and nothing is summed across blocks but the parts of the batch.
 // FLOPs: 8 * head_dim a score (the tiles' corners included, 10).
 template <typename T, int kColumns>
-__global__ void __launch_bounds__(kScalarThreads, 1)
-    relative_scalar_position_gradient(const RelativeGradientProblem<T> problem) {
+__global__ void __launch_bounds__(kScalarThreads, 1) relative_scalar_position_gradient(const RelativeGradientProblem<T> problem) {
   using C = Compute<T>;
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;
@@ -56,7 +55,8 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
   for (int r = 0; r < kMicro; ++r) {
     const int row = row0 + scalar_y() * kMicro + r;
     if (row >= forward.position_rows) continue;
-    C* const to = problem.partial + ((static_cast<int64_t>(split) * forward.position_rows + row) * forward.heads + head_index) * forward.head_dim;
+    C* const to =
+        problem.partial + ((static_cast<int64_t>(split) * forward.position_rows + row) * forward.heads + head_index) * forward.head_dim;
     write_columns<C>(sums[r], 1, forward.head_dim, to);
   }
   const int row = row0 + static_cast<int>(threadIdx.x);

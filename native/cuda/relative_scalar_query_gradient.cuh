@@ -7,8 +7,7 @@ namespace xlformers::cuda {
 
 // A block: kSide queries of one batch row and head, over all keys that they see. FLOPs: 10 * head_dim a score. Writes each row once.
 template <typename T, int kColumns>
-__global__ void __launch_bounds__(kScalarThreads, 1)
-    relative_scalar_query_gradient(const RelativeGradientProblem<T> problem) {
+__global__ void __launch_bounds__(kScalarThreads, 1) relative_scalar_query_gradient(const RelativeGradientProblem<T> problem) {
   using C = Compute<T>;
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;

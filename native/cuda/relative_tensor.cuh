@@ -44,10 +44,10 @@ __device__ __forceinline__ void copy_term(const float* terms, int64_t offset, in
 template <int D, int kThreads, typename T>
 __device__ __forceinline__ void copy_keys(const RelativeHead<T>& head, int key, int count, T* keys, T* values) {
   const RelativeProblem<T>& rows = head.problem;
-  copy_rows<D, kThreads>(count, rows.head_dim, rows.query.first, [&](int j) { return head.key(key + j); },
-                         [&](int j) { return keys + j * head_stride(D); });
-  copy_rows<D, kThreads>(count, rows.head_dim, rows.query.first, [&](int j) { return head.value(key + j); },
-                         [&](int j) { return values + j * head_stride(D); });
+  copy_tile<D, kThreads>(
+      count, rows.head_dim, rows.query.first, [&](int j) { return head.key(key + j); }, keys);
+  copy_tile<D, kThreads>(
+      count, rows.head_dim, rows.query.first, [&](int j) { return head.value(key + j); }, values);
 }
 
 // Starts copying the positions of diagonals [z, z + count) and their terms into rings of `size` rows; `position`: of diagonal 0. The
@@ -56,8 +56,9 @@ template <int D, int kThreads, int size, typename T>
 __device__ __forceinline__ void copy_diagonals(const RelativeHead<T>& head, int position, int z, int count, const float* terms, T* ring,
                                                float* ring_terms) {
   const RelativeProblem<T>& rows = head.problem;
-  copy_rows<D, kThreads>(count, rows.head_dim, rows.query.first, [&](int i) { return head.position(position - z - i); },
-                         [&](int i) { return ring + (z + i) % size * head_stride(D); });
+  copy_rows<D, kThreads>(
+      count, rows.head_dim, rows.query.first, [&](int i) { return head.position(position - z - i); },
+      [&](int i) { return ring + (z + i) % size * head_stride(D); });
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
     copy_term(terms, static_cast<int64_t>(head.head) * rows.position_rows, position - z - i, rows.position_rows,
               ring_terms + (z + i) % size);

@@ -11,7 +11,7 @@ template <int D, bool kPositions>
 struct ColumnGradientTile {
   static constexpr int kWarps = D <= 96 || (D <= 128 && !kPositions) ? 4 : 2;
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kQueries = 16 * kWarps;  // by step
+  static constexpr int kQueries = 16 * kWarps;                        // by step
   static constexpr int kColumns = D <= 64 ? 64 : D <= 128 ? 32 : 16;  // owned
   static constexpr int kColumnTiles = kColumns / 8;
   static constexpr int kSteps = D / 16;
@@ -24,6 +24,12 @@ struct ColumnGradientTile {
   static constexpr int kPartColumns = D / kParts;
 };
 
+// What a row of a tile sees, columns [begin, end), and its query's statistic.
+struct alignas(16) RowFacts {
+  int begin, end;
+  RowStatistic statistic;
+};
+
 template <typename T, int D, bool kPositions>
 struct ColumnGradientShared {
   using Tile = ColumnGradientTile<D, kPositions>;
@@ -33,10 +39,11 @@ struct ColumnGradientShared {
   T* window_values;  // for positions
   T* queries;        // [kQueries][kStride]
   T* out_gradients;
-  T* score_gradients;  // [kQueries][kTileStride]
-  T* probabilities;    // for keys
+  T* score_gradients;   // [kQueries][kTileStride]
+  T* probabilities;     // for keys
   float* owned_terms;   // u . k or v . r [kColumns]
   float* window_terms;  // [kWindow]
+  RowFacts* facts;      // [kQueries]
 
   static constexpr int kOwned = Tile::kColumns * Tile::kStride;
   static constexpr int kWindowElements = Tile::kWindow * Tile::kStride;
@@ -44,7 +51,8 @@ struct ColumnGradientShared {
   static constexpr int kTile = Tile::kQueries * Tile::kTileStride;
   static constexpr size_t kElements =
       (kPositions ? kOwned + 2 * kWindowElements + kTile : 2 * kOwned + kWindowElements + 2 * kTile) + 2 * kQueryElements;
-  static constexpr size_t kBytes = kElements * sizeof(T) + (Tile::kColumns + Tile::kWindow) * sizeof(float);
+  static constexpr size_t kBytes =
+      kElements * sizeof(T) + (Tile::kColumns + Tile::kWindow) * sizeof(float) + Tile::kQueries * sizeof(RowFacts);
 
   __device__ explicit ColumnGradientShared(unsigned char* memory) {
     owned = reinterpret_cast<T*>(memory);
@@ -57,6 +65,7 @@ struct ColumnGradientShared {
     probabilities = score_gradients + kTile;
     owned_terms = reinterpret_cast<float*>(owned + kElements);
     window_terms = owned_terms + Tile::kColumns;
+    facts = reinterpret_cast<RowFacts*>(window_terms + Tile::kWindow);
   }
 };
 
@@ -110,10 +119,10 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
   }
   const auto owned_index = [&](int c) { return kPositions ? first_owned + kColumns - 1 - c : first_owned + c; };
 
-  float sums[kOutTiles][4] = {};                            // dK or dR
-  float value_sums[kPositions ? 1 : kOutTiles][4] = {};     // dV
-  float totals[4] = {};                                     // of dS by owned row
-  const int group = warp_index() / Tile::kParts * 16;       // of owned rows
+  float sums[kOutTiles][4] = {};                         // dK or dR
+  float value_sums[kPositions ? 1 : kOutTiles][4] = {};  // dV
+  float totals[4] = {};                                  // of dS by owned row
+  const int group = warp_index() / Tile::kParts * 16;    // of owned rows
   const int part = warp_index() % Tile::kParts * Tile::kPartColumns;
   const uint32_t ones = pack<T>(1.0f, 1.0f);
   const Skew skew;
@@ -144,40 +153,46 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
         owned_loaded = true;
         const float* const terms = kPositions ? problem.tensor.position_terms : problem.key_terms;
         const int64_t offset = (kPositions ? static_cast<int64_t>(head_index) : static_cast<int64_t>(head.pair())) * length;
-        copy_rows<D, kThreads>(kColumns, rows.head_dim, rows.query.first,
-                               [&](int c) { return kPositions ? head.position(owned_index(c)) : head.key(owned_index(c)); },
-                               [&](int c) { return shared.owned + c * kStride; });
+        copy_tile<D, kThreads>(
+            kColumns, rows.head_dim, rows.query.first,
+            [&](int c) { return kPositions ? head.position(owned_index(c)) : head.key(owned_index(c)); }, shared.owned);
         if constexpr (!kPositions) {
-          copy_rows<D, kThreads>(kColumns, rows.head_dim, rows.query.first, [&](int c) { return head.value(owned_index(c)); },
-                                 [&](int c) { return shared.owned_values + c * kStride; });
+          copy_tile<D, kThreads>(
+              kColumns, rows.head_dim, rows.query.first, [&](int c) { return head.value(owned_index(c)); }, shared.owned_values);
         }
+#pragma unroll 1  // registers
         for (int c = static_cast<int>(threadIdx.x); c < kColumns; c += kThreads) {
           shared.owned_terms[c] = terms != nullptr && owned_index(c) < length ? terms[offset + owned_index(c)] : 0.0f;
         }
       }
-      copy_rows<D, kThreads>(kQueries, rows.head_dim, rows.query.first, [&](int row) { return head.query(query_of(row)); },
-                             [&](int row) { return shared.queries + row * kStride; });
-      copy_rows<D, kThreads>(kQueries, rows.head_dim, rows.query.first,
-                             [&](int row) { return out_gradient_row(problem, head, query_of(row)); },
-                             [&](int row) { return shared.out_gradients + row * kStride; });
+      copy_tile<D, kThreads>(
+          kQueries, rows.head_dim, rows.query.first, [&](int row) { return head.query(query_of(row)); }, shared.queries);
+      copy_tile<D, kThreads>(
+          kQueries, rows.head_dim, rows.query.first, [&](int row) { return out_gradient_row(problem, head, query_of(row)); },
+          shared.out_gradients);
       // Window row z is the diagonal of column - row = z - (kQueries - 1).
       const int first_window = kPositions ? corner - (kQueries - 1) : head.position_row(query0 + kQueries - 1, first_owned);
-      copy_rows<D, kThreads>(kWindow, rows.head_dim, rows.query.first,
-                             [&](int z) { return kPositions ? head.key(first_window + z) : head.position(first_window - z); },
-                             [&](int z) { return shared.window + z * kStride; });
+      copy_tile<D, kThreads>(
+          kWindow, rows.head_dim, rows.query.first,
+          [&](int z) { return kPositions ? head.key(first_window + z) : head.position(first_window - z); }, shared.window);
       if constexpr (kPositions) {
-        copy_rows<D, kThreads>(kWindow, rows.head_dim, rows.query.first, [&](int z) { return head.value(first_window + z); },
-                               [&](int z) { return shared.window_values + z * kStride; });
+        copy_tile<D, kThreads>(
+            kWindow, rows.head_dim, rows.query.first, [&](int z) { return head.value(first_window + z); }, shared.window_values);
       }
       cp_async_commit();
       {
         const float* const terms = kPositions ? problem.key_terms : problem.tensor.position_terms;
         const int window_length = kPositions ? rows.band.keys : rows.position_rows;
         const int64_t offset = (kPositions ? static_cast<int64_t>(head.pair()) : static_cast<int64_t>(head_index)) * window_length;
+#pragma unroll 1
         for (int z = static_cast<int>(threadIdx.x); z < kWindow; z += kThreads) {
           const int index = kPositions ? first_window + z : first_window - z;
           shared.window_terms[z] = terms != nullptr && index >= 0 && index < window_length ? terms[offset + index] : 0.0f;
         }
+      }
+      if (threadIdx.x < kQueries) {
+        const int row = static_cast<int>(threadIdx.x), query = query_of(row), key = key_of(row);
+        shared.facts[row] = {head.first_key(query) - key, head.end_key(query) - key, row_statistic(head, gradient, query)};
       }
       cp_async_wait<0>();
       __syncthreads();
@@ -193,21 +208,17 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
           load_left<D>(my_out_gradients, k, gradient_fragments[k]);
         }
       }
-      // Rows of the warp: what they see among the columns, and their statistics.
-      int begin[2], end[2];
-      RowStatistic statistic[2];
-      uint64_t kept[2] = {~uint64_t{0}, ~uint64_t{0}};
+      const int my_row = warp_index() * 16 + fragment_row();
+      std::conditional_t<(kColumns > 32), uint64_t, uint32_t> kept[2];
       bool inside = true;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int row = warp_index() * 16 + 8 * half + fragment_row();
-        const int query = query_of(row);
-        begin[half] = head.first_key(query) - key_of(row);
-        end[half] = head.end_key(query) - key_of(row);
-        inside = inside && begin[half] <= 0 && end[half] >= kColumns;
-        begin[half] -= fragment_column(), end[half] -= fragment_column();
-        statistic[half] = row_statistic(head, gradient, query);
-        if (rows.dropout.active()) kept[half] = kept_mask<kColumns>(rows.dropout, head.pair(), query, key_of(row)) >> fragment_column();
+        const int row = my_row + 8 * half;
+        inside = inside && shared.facts[row].begin <= 0 && shared.facts[row].end >= kColumns;
+        kept[half] = static_cast<decltype(kept[0] + 0)>(~uint64_t{0});
+        if (rows.dropout.active()) {
+          kept[half] = kept_mask<kColumns>(rows.dropout, head.pair(), query_of(row), key_of(row)) >> fragment_column();
+        }
       }
       const bool edge = !__all_sync(0xFFFFFFFFu, inside);
 
@@ -239,14 +250,16 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
         }
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const int at = (warp_index() * 16 + 8 * half + fragment_row()) * kTileStride + 8 * n + fragment_column();
+          const int at = (my_row + 8 * half) * kTileStride + 8 * n + fragment_column();
+          const RowFacts facts = shared.facts[my_row + 8 * half];
           float p[2], ds[2];
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
-            p[e] = exp2_approx(scores[2 * half + e] * scale - statistic[half].shift);
-            if (edge && (8 * n + e < begin[half] || 8 * n + e >= end[half])) p[e] = 0;
+            const int column = 8 * n + e + fragment_column();
+            p[e] = exp2_approx(scores[2 * half + e] * scale - facts.statistic.shift);
+            if (edge && (column < facts.begin || column >= facts.end)) p[e] = 0;
             const float factor = (kept[half] >> (8 * n + e) & 1u) != 0 ? value_scale : 0.0f;
-            ds[e] = p[e] * (products[2 * half + e] * factor - statistic[half].delta);
+            ds[e] = p[e] * (products[2 * half + e] * factor - facts.statistic.delta);
             p[e] *= factor;
           }
           *reinterpret_cast<uint32_t*>(shared.score_gradients + at) = pack<T>(ds[0], ds[1]);
@@ -255,7 +268,7 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
       }
       __syncthreads();
 
-#pragma unroll
+#pragma unroll(D <= 128 ? kQueries / 16 : 1)  // registers
       for (int k = 0; k < kQueries / 16; ++k) {
         uint32_t a[4];
         load_left_transposed(shared.score_gradients + 16 * k * kTileStride, kTileStride, group, a);
@@ -291,7 +304,8 @@ __global__ void __launch_bounds__(ColumnGradientTile<D, kPositions>::kThreads, D
         values[e] = rows.scale * (sums[n][2 * half + e] + total * u);
       }
       if constexpr (kPositions) {
-        float* const to = gradient.partial + ((static_cast<int64_t>(outer / rows.heads) * length + index) * rows.heads + head_index) * head_dim;
+        float* const to =
+            gradient.partial + ((static_cast<int64_t>(outer / rows.heads) * length + index) * rows.heads + head_index) * head_dim;
         if (column < head_dim) to[column] = values[0];
         if (column + 1 < head_dim) to[column + 1] = values[1];
       } else {

@@ -26,7 +26,7 @@ struct QueryGradientShared {
   T* values;  // likewise
   T* ring;    // positions [kRing][kStride], as in the forward kernel
   T* queries;
-  T* out_gradients;  // [kQueries][kStride] where registers cannot hold them
+  T* out_gradients;       // [kQueries][kStride] where registers cannot hold them
   float* position_terms;  // [kRing]
   float* key_terms;       // [kStages][kKeys]
 
@@ -86,10 +86,11 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
   load_keys(key_begin, 0);
   load_positions(0, kQueries + kKeys);
   if constexpr (!Tile::kInRegisters) {
-    copy_rows<D, kThreads>(kQueries, rows.head_dim, rows.query.first, [&](int i) { return head.query(query0 + i); },
-                           [&](int i) { return shared.queries + i * kStride; });
-    copy_rows<D, kThreads>(kQueries, rows.head_dim, rows.query.first, [&](int i) { return out_gradient_row(problem, head, query0 + i); },
-                           [&](int i) { return shared.out_gradients + i * kStride; });
+    copy_tile<D, kThreads>(
+        kQueries, rows.head_dim, rows.query.first, [&](int i) { return head.query(query0 + i); }, shared.queries);
+    copy_tile<D, kThreads>(
+        kQueries, rows.head_dim, rows.query.first, [&](int i) { return out_gradient_row(problem, head, query0 + i); },
+        shared.out_gradients);
   }
   cp_async_commit();
 
@@ -102,7 +103,7 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
       load_left_global<T>([&](int i) { return out_gradient_row(problem, head, warp_query + i); }, k, rows.head_dim, gradient_fragments[k]);
     }
   }
-  const auto multiply = [&](const uint32_t (&left)[kHeld][4], const T* shared_left, const T* right, float (&to)[4]) {
+  const auto multiply = [&](const uint32_t(&left)[kHeld][4], const T* shared_left, const T* right, float(&to)[4]) {
     multiply_rows<D>(left, shared_left + warp_index() * 16 * kStride, right, to);
   };
 
@@ -126,7 +127,7 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
   };
   const auto position_tile = [&](int n) {
     const int row = ring_row(8 * n);
-    float (&u)[4] = diagonals[n];
+    float(&u)[4] = diagonals[n];
     u[0] = u[2] = shared.position_terms[row + fragment_column()];
     u[1] = u[3] = shared.position_terms[row + fragment_column() + 1];
     multiply(query_fragments, shared.queries, shared.ring + row * kStride, u);
@@ -176,7 +177,7 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
         const float second = shared.key_terms[stage * kKeys + 8 * n + fragment_column() + 1];
         scores[n][0] += first, scores[n][1] += second, scores[n][2] += first, scores[n][3] += second;
         multiply(query_fragments, shared.queries, keys + 8 * n * kStride, scores[n]);
-        float (&products)[4] = score_gradients[n + 2];
+        float(&products)[4] = score_gradients[n + 2];
         products[0] = products[1] = products[2] = products[3] = 0;
         multiply(gradient_fragments, shared.out_gradients, values + 8 * n * kStride, products);
       }

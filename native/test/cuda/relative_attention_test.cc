@@ -21,7 +21,9 @@ constexpr uint64_t kSeed = 0x123456789ABCDEFull, kOffset = 0x300000005ull;
 
 // What one rounding to T may change, relatively.
 template <typename T>
-constexpr double kRounding = std::is_same_v<T, float> ? 0x1p-24 : std::is_same_v<T, __half> ? 0x1p-11 : 0x1p-8 / 2;
+constexpr double kRounding = std::is_same_v<T, float>    ? 0x1p-24
+                             : std::is_same_v<T, __half> ? 0x1p-11
+                                                         : 0x1p-8 / 2;
 
 template <typename T>
 double rounded(double value) {
@@ -29,7 +31,9 @@ double rounded(double value) {
 }
 
 template <typename T>
-constexpr DType kDType = std::is_same_v<T, float> ? DType::f32 : std::is_same_v<T, __half> ? DType::f16 : DType::bf16;
+constexpr DType kDType = std::is_same_v<T, float>    ? DType::f32
+                         : std::is_same_v<T, __half> ? DType::f16
+                                                     : DType::bf16;
 
 template <typename T>
 std::vector<T> narrowed(const std::vector<double>& values) {
@@ -130,8 +134,8 @@ void expect_close(const T* got, const std::vector<double>& expected, double tole
   for (size_t i = 0; i < expected.size(); ++i) {
     const double value = static_cast<double>(static_cast<float>(got[i]));
     if (std::fabs(value - expected[i]) <= tolerance * size) continue;
-    fail(simt::Site::here(), what + "[" + std::to_string(i) + "] is " + std::to_string(value) + ", expected " + std::to_string(expected[i]) +
-                                 ", off by more than " + std::to_string(tolerance * size));
+    fail(simt::Site::here(), what + "[" + std::to_string(i) + "] is " + std::to_string(value) + ", expected " +
+                                 std::to_string(expected[i]) + ", off by more than " + std::to_string(tolerance * size));
   }
 }
 

@@ -34,7 +34,7 @@ struct Operands {
 
 struct Results {
   std::vector<double> out, log_sum_exp;
-  std::vector<double> probabilities;  // [batch, heads, queries, keys]
+  std::vector<double> probabilities;                                             // [batch, heads, queries, keys]
   std::vector<double> query, key, value, position, content_bias, position_bias;  // gradients
 };
 
