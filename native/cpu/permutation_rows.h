@@ -1,6 +1,7 @@
 // What the permutation attention kernels share: the keys' ranks and segments, one (batch, head) of the problem, and what a query may see.
 #pragma once
 
+#include "core/permutation_view.h"
 #include "cpu/attention_scores.h"
 #include "cpu/attention_softmax.h"
 #include "cpu/permutation_plan.h"
@@ -55,30 +56,6 @@ struct KeyTables {
     return table;
   }
 };
-
-// What relative_attention's accessors need of this problem: keys, values, positions, biases and the band.
-static inline RelativeAttentionParams relative_view(const PermutationAttentionParams& params) {
-  RelativeAttentionParams view{};
-  view.dtype = params.dtype;
-  view.batch = params.batch;
-  view.heads = params.heads;
-  view.head_dim = params.head_dim;
-  view.query_length = params.current.length;
-  view.scale = params.scale;
-  view.memory = params.memory;
-  view.current = params.current;
-  view.position = params.position;
-  view.position_rows = params.position_rows;
-  view.position_row_stride = params.position_row_stride;
-  view.first_distance = params.first_distance;
-  view.content_bias = params.content_bias;
-  view.position_bias = params.position_bias;
-  view.head_scale = params.head_scale;
-  view.band_upper = params.band_upper;
-  view.band_lower = params.band_lower;
-  view.band_segment = params.band_segment;
-  return view;
-}
 
 // A query: the row n of its stream, where it stands, and what its scores need besides products with keys and positions.
 template <typename T>

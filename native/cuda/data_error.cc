@@ -22,6 +22,9 @@ Status describe(const DataError& error) {
     case DataErrorKind::memory_start:
       return make_status(StatusCode::out_of_range, "%s: memory start %lld of batch row %lld, expected %lld ... %lld", name, value, index,
                          low, high - 1);
+    case DataErrorKind::batch_position:
+      return make_status(StatusCode::out_of_range, "%s: position %lld of row %lld, batch row %lld, expected %lld ... %lld", name, value,
+                         index & 0xFFFFFFFF, index >> 32, low, high - 1);
   }
   return make_status(StatusCode::internal, "%s: an unknown error of the data", name);
 }

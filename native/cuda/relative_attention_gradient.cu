@@ -11,15 +11,8 @@ namespace {
 constexpr const char* kName = "relative_attention_gradient";
 
 template <typename T>
-JoinedRows<T> gradient_rows(void* memory, void* current, const RelativeAttentionParams& params) {
-  return {{static_cast<T*>(memory), params.memory.row_stride, params.memory.batch_stride},
-          {static_cast<T*>(current), params.current.row_stride, params.current.batch_stride},
-          static_cast<int>(params.memory.length)};
-}
-
-template <typename T>
-Status run(const Context& context, const char* name, int64_t blocks, size_t shared_bytes, void (*kernel)(RelativeGradientProblem<T>),
-           const RelativeGradientProblem<T>& problem) {
+Status run(const Context& context, const char* name, int64_t blocks, size_t shared_bytes,
+           void (*kernel)(RelativeGradientProblem<T>), const RelativeGradientProblem<T>& problem) {
   if (blocks == 0) return ok_status();
   return launch({name, dim3(static_cast<unsigned>(blocks)), dim3(kScalarThreads), shared_bytes, context.stream}, kernel, problem);
 }
@@ -66,31 +59,6 @@ Status run_tensor(const Context& context, const RelativeGradientProblem<T>& grad
   return status.ok() ? launch_tensor_gradient(context, problem) : status;
 }
 
-// du from the sums over queries of dS, and dv from those along diagonals.
-template <typename T>
-Status sum_bias_gradients(const Context& context, const RelativeGradientProblem<T>& problem, T* content, T* position) {
-  using C = Compute<T>;
-  const RelativeProblem<T>& forward = problem.forward;
-  const int64_t width = static_cast<int64_t>(forward.heads) * forward.head_dim;
-  Status status = ok_status();
-  if (content != nullptr) {
-    C* const parts = context.workspace.allocate<C>(forward.batch * width);
-    const int64_t pairs = static_cast<int64_t>(forward.batch) * forward.heads;
-    if (pairs > 0) {
-      status = launch({kName, dim3(static_cast<unsigned>(pairs)), dim3(kSumThreads), 0, context.stream}, weighted_row_sum<T, KeySums<T>>,
-                      KeySums<T>{problem}, forward.head_dim, forward.scale, parts);
-    }
-    if (status.ok()) status = for_each(context, kName, width, SumParts<T>{parts, forward.batch, width, content});
-  }
-  if (position != nullptr && status.ok() && forward.heads > 0) {
-    C* const sums = context.workspace.allocate<C>(width);
-    status = launch({kName, dim3(static_cast<unsigned>(forward.heads)), dim3(kSumThreads), 0, context.stream},
-                    weighted_row_sum<T, PositionSums<T>>, PositionSums<T>{problem}, forward.head_dim, forward.scale, sums);
-    if (status.ok()) status = for_each(context, kName, width, SumParts<T>{sums, 1, width, position});
-  }
-  return status;
-}
-
 template <typename T>
 Status differentiate(const Context& context, const RelativeAttentionGradientParams& params) {
   using C = Compute<T>;
@@ -105,18 +73,14 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
   problem.key_gradient = gradient_rows<T>(params.memory_key_gradient, params.current_key_gradient, params.forward);
   problem.value_gradient = gradient_rows<T>(params.memory_value_gradient, params.current_value_gradient, params.forward);
   problem.position_gradient = static_cast<T*>(params.position_gradient);
-  // Two blocks a multiprocessor keep it busy.
-  const int64_t position_blocks = std::max<int64_t>(1, forward.heads * tiles_of(forward.position_rows, 64));
-  const int64_t wanted = (2 * context.device.multiprocessors + position_blocks - 1) / position_blocks;
-  problem.splits = static_cast<int>(std::clamp<int64_t>(wanted, 1, std::max(forward.batch, 1)));
+  problem.splits = position_splits(context, forward);
   problem.delta = context.workspace.allocate<C>(pairs * forward.query_length);
   problem.key_sums = context.workspace.allocate<C>(pairs * forward.band.keys);
   problem.partial = context.workspace.allocate<C>(problem.splits * forward.position_rows * width);
   problem.partial_sums = context.workspace.allocate<C>(int64_t{problem.splits} * forward.heads * forward.position_rows);
 
-  const int64_t rows = pairs * forward.query_length;
-  const int64_t delta_blocks = std::min<int64_t>((rows + 7) / 8, int64_t{64} * context.device.multiprocessors);
-  status = run(context, kName, delta_blocks, 0, relative_delta<T>, problem);
+  status = make_delta(context, kName, DeltaRows<T>{problem.out_gradient, forward.out, forward.batch, forward.query_length, forward.heads,
+                                                   forward.head_dim, problem.delta});
   if (status.ok()) {
     if constexpr (sizeof(T) == 2) {
       status = run_tensor(context, problem);
@@ -126,8 +90,7 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
   }
   if (status.ok()) status = for_each(context, kName, forward.position_rows * width, SumPositionGradient<T>{problem});
   if (status.ok()) {
-    status =
-        sum_bias_gradients(context, problem, static_cast<T*>(params.content_bias_gradient), static_cast<T*>(params.position_bias_gradient));
+    status = sum_bias_gradients(context, kName, problem, static_cast<T*>(params.content_bias_gradient), static_cast<T*>(params.position_bias_gradient));
   }
   return status;
 }

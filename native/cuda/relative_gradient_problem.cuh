@@ -38,4 +38,20 @@ struct RelativeGradientHead : RelativeHead<T> {
   }
 };
 
+template <typename T>
+JoinedRows<T> gradient_rows(void* memory, void* current, const RelativeAttentionParams& params) {
+  return {{static_cast<T*>(memory), params.memory.row_stride, params.memory.batch_stride},
+          {static_cast<T*>(current), params.current.row_stride, params.current.batch_stride},
+          static_cast<int>(params.memory.length)};
+}
+
+// Parts of the batch for dR: two blocks a multiprocessor keep it busy.
+template <typename T>
+int position_splits(const Context& context, const RelativeProblem<T>& forward) {
+  const int64_t tiles = (forward.position_rows + 63) / 64;
+  const int64_t blocks = std::max<int64_t>(1, forward.heads * tiles);
+  const int64_t wanted = (2 * context.device.multiprocessors + blocks - 1) / blocks;
+  return static_cast<int>(std::clamp<int64_t>(wanted, 1, std::max(forward.batch, 1)));
+}
+
 }  // namespace xlformers::cuda

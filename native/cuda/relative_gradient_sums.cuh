@@ -9,24 +9,40 @@ namespace xlformers::cuda {
 
 constexpr int kSumThreads = 256;
 
-// delta[b, h, i] = dO_i . O_i: a warp a row. `out` carries the head's scale already. Reads both once: 2 * sizeof(T) bytes an element.
+// Outputs [batch, length, heads, head_dim] and their gradients.
 template <typename T>
-__global__ void __launch_bounds__(kSumThreads) relative_delta(const RelativeGradientProblem<T> problem) {
+struct DeltaRows {
+  const T* out_gradient;
+  const T* out;  // carries the head's scale already
+  int batch, length, heads, head_dim;
+  Compute<T>* delta;  // [batch, heads, length]
+};
+
+// delta[b, h, i] = dO_i . O_i: a warp a row. Reads both once: 2 * sizeof(T) bytes an element.
+template <typename T>
+__global__ void __launch_bounds__(kSumThreads) output_delta(const DeltaRows<T> rows) {
   using C = Compute<T>;
-  const RelativeProblem<T>& forward = problem.forward;
-  const int64_t rows = static_cast<int64_t>(forward.batch) * forward.query_length * forward.heads;
+  const int64_t count = static_cast<int64_t>(rows.batch) * rows.length * rows.heads;
   const int64_t step = static_cast<int64_t>(gridDim.x) * (kSumThreads / 32);
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  for (int64_t row = static_cast<int64_t>(blockIdx.x) * (kSumThreads / 32) + threadIdx.x / 32; row < rows; row += step) {
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * (kSumThreads / 32) + threadIdx.x / 32; row < count; row += step) {
     C sum = 0;
-    for (int k = lane; k < forward.head_dim; k += 32) {
-      sum += widen(problem.out_gradient[row * forward.head_dim + k]) * widen(forward.out[row * forward.head_dim + k]);
+    for (int k = lane; k < rows.head_dim; k += 32) {
+      sum += widen(rows.out_gradient[row * rows.head_dim + k]) * widen(rows.out[row * rows.head_dim + k]);
     }
     sum = warp_sum(sum);
-    const int64_t position = row / forward.heads;  // batch * query_length + query
-    const int64_t pair = position / forward.query_length * forward.heads + row % forward.heads;
-    if (lane == 0) problem.delta[pair * forward.query_length + position % forward.query_length] = sum;
+    const int64_t position = row / rows.heads;  // batch * length + query
+    const int64_t pair = position / rows.length * rows.heads + row % rows.heads;
+    if (lane == 0) rows.delta[pair * rows.length + position % rows.length] = sum;
   }
+}
+
+template <typename T>
+Status make_delta(const Context& context, const char* name, const DeltaRows<T>& rows) {
+  const int64_t count = static_cast<int64_t>(rows.batch) * rows.heads * rows.length;
+  const int64_t blocks = std::min<int64_t>((count + 7) / 8, int64_t{64} * context.device.multiprocessors);
+  if (blocks == 0) return ok_status();
+  return launch({name, dim3(static_cast<unsigned>(blocks)), dim3(kSumThreads), 0, context.stream}, output_delta<T>, rows);
 }
 
 // position_gradient[p, h, :] = sum over splits of the partial ones.
@@ -110,5 +126,30 @@ struct SumParts {
     out[i] = narrow<T>(sum);
   }
 };
+
+// du from the sums over queries of dS, and dv from those along diagonals.
+template <typename T>
+Status sum_bias_gradients(const Context& context, const char* name, const RelativeGradientProblem<T>& problem, T* content, T* position) {
+  using C = Compute<T>;
+  const RelativeProblem<T>& forward = problem.forward;
+  const int64_t width = static_cast<int64_t>(forward.heads) * forward.head_dim;
+  Status status = ok_status();
+  if (content != nullptr) {
+    C* const parts = context.workspace.allocate<C>(forward.batch * width);
+    const int64_t pairs = static_cast<int64_t>(forward.batch) * forward.heads;
+    if (pairs > 0) {
+      status = launch({name, dim3(static_cast<unsigned>(pairs)), dim3(kSumThreads), 0, context.stream}, weighted_row_sum<T, KeySums<T>>,
+                      KeySums<T>{problem}, forward.head_dim, forward.scale, parts);
+    }
+    if (status.ok()) status = for_each(context, name, width, SumParts<T>{parts, forward.batch, width, content});
+  }
+  if (position != nullptr && status.ok() && forward.heads > 0) {
+    C* const sums = context.workspace.allocate<C>(width);
+    status = launch({name, dim3(static_cast<unsigned>(forward.heads)), dim3(kSumThreads), 0, context.stream},
+                    weighted_row_sum<T, PositionSums<T>>, PositionSums<T>{problem}, forward.head_dim, forward.scale, sums);
+    if (status.ok()) status = for_each(context, name, width, SumParts<T>{sums, 1, width, position});
+  }
+  return status;
+}
 
 }  // namespace xlformers::cuda

@@ -52,6 +52,9 @@ struct RelativeHead {
     start = 0;
   }
 
+  __device__ RelativeHead(const RelativeProblem<T>& the_problem, int the_batch, int the_head, int the_start)
+      : problem(the_problem), batch(the_batch), head(the_head), start(the_start) {}
+
   __device__ int pair() const { return batch * problem.heads + head; }
   __device__ int column() const { return head * problem.head_dim; }
 

@@ -1,0 +1,83 @@
+// Gradient of positions, without tensor cores.
+#pragma once
+
+#include "cuda/permutation_gradient.cuh"
+
+namespace xlformers::cuda {
+
+// A block: kSide rows of r of one head, over a part of the batch and the rows of both streams. A tile of rows meets these distances at
+// kSide + its span keys, whose scores are computed again, two tiles of them for consecutive rows; their dS go where their distance is.
+// FLOPs: 14 * head_dim a score for consecutive rows. Nothing is summed across blocks but the parts of the batch.
+template <typename T, int kColumns>
+__global__ void __launch_bounds__(kScalarThreads, 1)
+    permutation_scalar_position_gradient(const PermutationGradientProblem<T> problem, int tiles) {
+  using C = Compute<T>;
+  using Tile = ScalarTile<C>;
+  constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;
+  XL_DYNAMIC_SHARED(shared_bytes);
+  XL_SHARED(rows, TileRows<T>);
+  C* const staging = reinterpret_cast<C*>(shared_bytes);
+  C* const tile = scalar_tile<C, kColumns>(staging, 0);   // dS [query][position]
+  C* const chunk = scalar_tile<C, kColumns>(staging, 1);  // scratch of scores
+  const RelativeProblem<T>& shared = problem.forward.shared;
+  const int position_tiles = (shared.position_rows + kSide - 1) / kSide;
+  const int row0 = static_cast<int>(blockIdx.x) % position_tiles * kSide;
+  const int head_index = static_cast<int>(blockIdx.x) / position_tiles % shared.heads;
+  const int split = static_cast<int>(blockIdx.x) / position_tiles / shared.heads;
+  const int memory = shared.band.memory;
+
+  C sums[kMicro][kColumns] = {};
+  C row_total = 0;  // of dS for position row0 + threadIdx.x
+  const int begin = static_cast<int>(static_cast<int64_t>(shared.batch) * split / problem.shared.splits);
+  const int end = static_cast<int>(static_cast<int64_t>(shared.batch) * (split + 1) / problem.shared.splits);
+  for (int batch = begin; batch < end; ++batch) {
+    PermutationGradientTile<T> block(problem, rows, batch, head_index);
+    const bool reversed = block.reversed();
+    const int sign = reversed ? -1 : 1, nearest_row = shared.first_distance + row0;
+    // Distances of the rows of r: [lowest, lowest + kSide).
+    const int lowest = reversed ? -(nearest_row + kSide - 1) : nearest_row;
+    for (int t = 0; t < tiles; ++t) {
+      block.load(t, true);
+      if (rows.last_position < rows.first_position) continue;
+      const int key_end = min(shared.band.keys, memory + rows.last_position - lowest + 1);
+      bool any = false;
+      for (int key0 = max(0, memory + rows.first_position - lowest - (kSide - 1)); key0 < key_end; key0 += kSide) {
+        auto used = block.used(key0);
+#pragma unroll
+        for (int r = 0; r < kMicro; ++r) {
+          const int first = block.distance(rows.position[scalar_y() * kMicro + r], key0 + scalar_x() * kMicro) - lowest;
+#pragma unroll
+          for (int c = 0; c < kMicro; ++c) {
+            if (first - c < 0 || first - c >= kSide) used &= ~(1u << (r * kMicro + c));
+          }
+        }
+        if (__syncthreads_or(used != 0) == 0) continue;
+        if (!any) clear_tile(tile);
+        any = true;
+        typename Tile::Sums probabilities = {}, gradients = {};
+        block.score_gradients(key0, used, staging, chunk, probabilities, gradients);
+        block.scatter_rows(key0, used, gradients, sign, nearest_row, tile);
+      }
+      if (!any) continue;
+      add_tile_product(tile, row_operand<T>([&](int i) { return block.query(i); }, shared.scale, block.head.position_bias()),
+                       shared.head_dim, staging, sums);
+      if (threadIdx.x < kSide) {
+        for (int i = 0; i < kSide; ++i) row_total += tile[i * Tile::kStride + threadIdx.x];
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kMicro; ++r) {
+    const int row = row0 + scalar_y() * kMicro + r;
+    if (row >= shared.position_rows) continue;
+    C* const to = problem.shared.partial +
+                  ((static_cast<int64_t>(split) * shared.position_rows + row) * shared.heads + head_index) * shared.head_dim;
+    write_columns<C>(sums[r], 1, shared.head_dim, to);
+  }
+  const int row = row0 + static_cast<int>(threadIdx.x);
+  if (threadIdx.x < kSide && row < shared.position_rows) {
+    problem.shared.partial_sums[(static_cast<int64_t>(split) * shared.heads + head_index) * shared.position_rows + row] = row_total;
+  }
+}
+
+}  // namespace xlformers::cuda
