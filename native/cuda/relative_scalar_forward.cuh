@@ -8,9 +8,8 @@ namespace xlformers::cuda {
 // A block: kSide queries of one batch row and head. FLOPs: 6 * head_dim a score. Bytes: keys, values and 2x positions once per block, which
 // L2 serves; out and log_sum_exp once. No score goes to memory. fp32, B32 H16 T384 M384 d64 (151M scores): 58 GFLOP, about 1.5 ms on an
 // H100 at 40 of its 60 TFLOP/s.
-// In double precision two blocks on a multiprocessor would leave too few registers.
 template <typename T, int kColumns>
-__global__ void __launch_bounds__(kScalarThreads, sizeof(T) == 8 ? 1 : scalar_blocks(kColumns)) relative_scalar_forward(const RelativeProblem<T> problem) {
+__global__ void __launch_bounds__(kScalarThreads, scalar_blocks(kColumns)) relative_scalar_forward(const RelativeProblem<T> problem) {
   using C = Compute<T>;
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;
