@@ -20,12 +20,13 @@ interface LockEntry {
   peerDependencies?: Record<string, string>;
   peerDependenciesMeta?: Record<string, { optional?: boolean }>;
 }
-const lock = (JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8')) as { packages: Record<string, LockEntry> })
-  .packages;
+const lock = (
+  JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8')) as { packages: Record<string, LockEntry> }
+).packages;
 
 /** Where Node finds a package that the one in `from` asks for. */
 function folderOf(from: string, name: string): string | null {
-  for (let folder = from; ; ) {
+  for (let folder = from; ;) {
     const candidate = `${folder === '' ? '' : `${folder}/`}node_modules/${name}`;
     if (lock[candidate] !== undefined && existsSync(path.join(root, candidate))) return candidate;
     if (folder === '') return null;
@@ -50,7 +51,10 @@ function withDependencies(names: readonly string[]): string[] {
 const staging = mkdtempSync(path.join(os.tmpdir(), 'xlformers-gpu-'));
 try {
   const tsc = path.join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-  const only = { extends: path.join(root, 'tsconfig.json'), include: ['lib', 'test/ops', 'test/models', 'test/support'] };
+  const only = {
+    extends: path.join(root, 'tsconfig.json'),
+    include: ['lib', 'test/ops', 'test/models', 'test/support'],
+  };
   const options = { outDir: staging, rootDir: root, declaration: false, sourceMap: false };
   const project = path.join(root, 'build-gpu-pack.tsconfig.json');
   writeFileSync(project, JSON.stringify({ ...only, compilerOptions: options }));
@@ -62,7 +66,8 @@ try {
   for (const folder of withDependencies(packages)) {
     cpSync(path.join(root, folder), path.join(staging, folder), { recursive: true, dereference: true });
   }
-  for (const file of ['package.json', 'bin']) cpSync(path.join(root, file), path.join(staging, file), { recursive: true });
+  for (const file of ['package.json', 'bin'])
+    cpSync(path.join(root, file), path.join(staging, file), { recursive: true });
   cpSync(process.execPath, path.join(staging, 'node'));
   execFileSync('strip', [path.join(staging, 'node')]);
   mkdirSync(path.dirname(archive), { recursive: true });
