@@ -48,15 +48,17 @@ class Memory {
 };
 
 struct Device {
-  Device() {
+  // Before anything is allocated.
+  bool prepare() {
     Status why = ok_status();
     if (runtime::device_count(&why) == 0 || !(why = runtime::make_current(0)).ok() || !(why = runtime::create_stream(&stream)).ok() ||
         !(why = runtime::device_properties(0, &properties)).ok()) {
       std::fprintf(stderr, "attention_benchmark: %s\n", why.message);
       std::exit(1);
     }
-    require(cudaMemset(error.get(), 0, sizeof(DataError)));
+    return true;
   }
+  Device() { require(cudaMemset(error.get(), 0, sizeof(DataError))); }
   Status run(Kernel kernel, const void* params) {
     const Status status = kernel(Context{stream, workspace, properties, static_cast<DataError*>(error.get())}, params);
     workspace.reset();
@@ -66,6 +68,7 @@ struct Device {
   void* stream = nullptr;
   DeviceProperties properties = {};
   Workspace workspace;
+  const bool prepared = prepare();
   Memory error{sizeof(DataError)};
 };
 
