@@ -1,6 +1,8 @@
 module.exports = {
   testEnvironment: 'node',
   testMatch: ['<rootDir>/test/**/*.test.ts'],
+  // What scripts/gpu/check unpacks is a package of the same name.
+  modulePathIgnorePatterns: ['<rootDir>/build-gpu/'],
   // Types are checked by `npm run typecheck`; here files are only translated.
   transform: { '^.+\\.ts$': ['ts-jest', { tsconfig: 'tsconfig.json', diagnostics: false }] },
   testTimeout: 180_000,

@@ -187,9 +187,9 @@ template <>
 __host__ __device__ __forceinline__ __half from_float<__half>(float value) {
   return __float2half_rn(value);
 }
-__device__ __forceinline__ float to_float(float value) { return value; }
-__device__ __forceinline__ float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
-__device__ __forceinline__ float to_float(__half value) { return __half2float(value); }
+__host__ __device__ __forceinline__ float to_float(float value) { return value; }
+__host__ __device__ __forceinline__ float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
+__host__ __device__ __forceinline__ float to_float(__half value) { return __half2float(value); }
 
 // Two values in a register, as fragments hold them: `low` has the lower column.
 template <typename T>

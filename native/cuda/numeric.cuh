@@ -20,10 +20,10 @@ struct Computed<double> {
 template <typename T>
 using Compute = typename Computed<T>::Type;
 
-__device__ __forceinline__ double widen(double value) { return value; }
-__device__ __forceinline__ float widen(float value) { return value; }
-__device__ __forceinline__ float widen(__nv_bfloat16 value) { return to_float(value); }
-__device__ __forceinline__ float widen(__half value) { return to_float(value); }
+__host__ __device__ __forceinline__ double widen(double value) { return value; }
+__host__ __device__ __forceinline__ float widen(float value) { return value; }
+__host__ __device__ __forceinline__ float widen(__nv_bfloat16 value) { return to_float(value); }
+__host__ __device__ __forceinline__ float widen(__half value) { return to_float(value); }
 
 template <typename T>
 __device__ __forceinline__ T narrow(Compute<T> value) {

@@ -8,6 +8,7 @@ import {
   scope,
 } from '../../lib';
 import { fixturePath, type GoldenTensor, readGolden, readJson } from '../support/fixtures';
+import { device } from '../support/operators';
 
 interface Case {
   class: string;
@@ -56,7 +57,7 @@ describe.each(readdirSync(fixturePath('hf')).filter((name) => name.startsWith('t
       const folder = fixturePath('hf', name);
       const { class: className, calls, gradients } = readJson<Case>(folder, 'case.json');
       const golden = await readGolden(folder);
-      const model = await classes[className]!.fromPretrained(folder, { device: 'cpu', dtype });
+      const model = await classes[className]!.fromPretrained(folder, { device, dtype });
       const at = (key: string) => golden.get(key)!;
       let mems: Memory | undefined;
       for (const [index, call] of calls.entries()) {

@@ -13,6 +13,7 @@ import {
   XLNetModel,
 } from '../../lib';
 import { fixturePath, type GoldenTensor, readGolden, readJson } from '../support/fixtures';
+import { device } from '../support/operators';
 
 interface Case {
   class: string;
@@ -76,7 +77,7 @@ describe.each(readdirSync(fixturePath('hf')).filter((name) => name.startsWith('x
     const folder = fixturePath('hf', name);
     const { class: className, calls, gradients } = readJson<Case>(folder, 'case.json');
     const golden = await readGolden(folder);
-    const model = await classes[className]!.fromPretrained(folder, { device: 'cpu', dtype });
+    const model = await classes[className]!.fromPretrained(folder, { device, dtype });
     const at = (key: string) => golden.get(key)!;
     let mems: Memory | undefined;
     for (const [index, call] of calls.entries()) {

@@ -311,11 +311,11 @@ describe('relativeAttention', () => {
     }
   });
 
-  test('peak memory grows linearly with the length, forward and backward', async () => {
+  const peakMemoryIsLinear = async (): Promise<void> => {
     const device = resolveDevice(onDevice.device);
     const heads = 2;
     const headDim = 16;
-    const lengths = emulated ? [32, 512] : [512, 1024, 2048, 4096, 8192];
+    const lengths = [512, 1024, 2048, 4096, 8192];
     /** The most that was held while `body` ran, beyond what was there before. */
     const peakOf = async (body: () => Promise<unknown>): Promise<number> => {
       await device.synchronize();
@@ -349,15 +349,19 @@ describe('relativeAttention', () => {
       out.dispose();
     }
     // Rows of the operands' width and a number per row and head are linear; what does not grow is in the first peak too. A score
-    // matrix at 8192 would be 2 x 8192 x 8192 floats, 512 MiB; a sixteenth of it is the limit here.
+    // matrix at 8192 would be 2 x 8192 x 8192 floats, 512 MiB; a sixteenth of it is the limit here. Scratch memory of the CUDA backend
+    // grows in blocks of 4 MiB and more: there the limit alone holds.
     const row = 4 * heads * headDim;
     for (const peak of Object.values(peaks)) {
-      peak.slice(1).forEach((bytes, index) => expect(bytes).toBeLessThan(2.1 * peak[index]!));
+      if (device.name === 'cpu')
+        peak.slice(1).forEach((bytes, index) => expect(bytes).toBeLessThan(2.1 * peak[index]!));
       expect(peak[4]!).toBeLessThan(32 * 8192 * row);
     }
     expect(peaks.forward[4]!).toBeGreaterThanOrEqual(8192 * row);
     expect(peaks.backward[4]!).toBeGreaterThanOrEqual(4 * 8192 * row);
-  });
+  };
+  // The emulator would take minutes for lengths at which a score matrix stands out.
+  if (!emulated) test('peak memory grows linearly with the length, forward and backward', peakMemoryIsLinear);
 
   test('extreme scores stay finite', async () => {
     const [queries, headDim] = [9, 8];

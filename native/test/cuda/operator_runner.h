@@ -13,7 +13,8 @@ class OperatorRunner {
   template <typename Run>
   xlformers::Status run(const Run& operation) {
     error_[0] = {};
-    const xlformers::Status status = operation(xlformers::cuda::Context{nullptr, workspace_, device_, error_.data()});
+    xlformers::Status status = operation(xlformers::cuda::Context{nullptr, workspace_, device_, error_.data()});
+    if (status.ok()) status = xlformers::cuda::runtime::synchronize(nullptr);
     workspace_.reset();
     return status;
   }

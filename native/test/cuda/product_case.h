@@ -111,6 +111,7 @@ class ProductCase {
 
   // `stored_first`: the library stored the sums as T before the activation saw them.
   void check(bool stored_first = false) const {
+    simt::testing::expect_ok(runtime::synchronize(nullptr));
     using simt::testing::fail;
     for (int64_t row = 0; row < size_.rows; ++row) {
       for (int64_t column = 0; column < size_.columns; ++column) {

@@ -122,6 +122,7 @@ void run(xlformers::cuda::Kernel kernel, const void* params) {
   std::memset(static_cast<void*>(error.data()), 0, sizeof(xlformers::cuda::DataError));
   simt::mark_initialized(error.data());
   expect_ok(kernel({nullptr, workspace, properties, error.data()}, params));
+  expect_ok(xlformers::cuda::runtime::synchronize(nullptr));
   workspace.reset();
   EXPECT_EQUAL(error[0].claimed, 0u);
 }

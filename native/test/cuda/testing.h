@@ -23,7 +23,8 @@ class Operators {
 
   template <typename Params>
   Status run(Kernel kernel, const Params& params) {
-    const Status status = kernel(Context{nullptr, workspace_, properties_, error_.data()}, &params);
+    Status status = kernel(Context{nullptr, workspace_, properties_, error_.data()}, &params);
+    if (status.ok()) status = runtime::synchronize(nullptr);
     workspace_.reset();
     return status;
   }
