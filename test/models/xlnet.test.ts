@@ -115,7 +115,7 @@ describe('XLNetModel', () => {
     });
     expect(fast.length).toBe(2 * targets * 24);
     expectClose(await statesOf(model, { inputIds: ids, permMask, targetMapping }), fast, 1e-13);
-    const dense = Tensor.from(targetMapping, undefined, double);
+    const dense = Tensor.from(targetMapping, undefined, float64);
     const mask = Tensor.from(permMask, undefined, cpu);
     expectClose(await statesOf(model, { inputIds: ids, permMask: mask, targetMapping: dense }), fast, 1e-13);
   });
@@ -154,7 +154,7 @@ describe('XLNetModel', () => {
       targetPositions: [[4]],
       useMems: false,
     });
-    out.lastHiddenState.backward(Tensor.from(random.normals(24), [1, 1, 24], double));
+    out.lastHiddenState.backward(Tensor.from(random.normals(24), [1, 1, 24], float64));
     return embeddings.grad!.data().then((gradient) => {
       for (let position = 0; position < length; position += 1) {
         const used = Array.from(gradient.slice(position * 24, (position + 1) * 24)).some((value) => value !== 0);
@@ -263,7 +263,7 @@ test.each(['last', 'first', 'mean', 'cls_index'] as const)('a summary of type %s
 
 test('several labels at once, by floats', async () => {
   const model = new XLNetForSequenceClassification({ ...config, numLabels: 3 }, double);
-  const { loss, logits } = model.forward({ inputIds: rowsOf(1, 4), labels: Tensor.from([1, 0, 1], [1, 3], double) });
+  const { loss, logits } = model.forward({ inputIds: rowsOf(1, 4), labels: Tensor.from([1, 0, 1], [1, 3], float64) });
   const values = Array.from(await logits.data());
   const expected = values.map((x, i) => Math.log(1 + Math.exp(i === 1 ? x : -x))).reduce((a, b) => a + b) / 3;
   expectClose([await loss!.item()], [expected], 1e-14);
