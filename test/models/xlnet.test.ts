@@ -146,7 +146,7 @@ describe('XLNetModel', () => {
   test('a target is predicted without seeing itself or what its order hides', () => {
     const length = 7;
     const ranks = [[4, 1, 6, 0, 3, 5, 2]];
-    const embeddings = Tensor.from(random.normals(length * 24), [1, length, 24], { ...double, requiresGrad: true });
+    const embeddings = Tensor.from(random.normals(length * 24), [1, length, 24], { ...float64, requiresGrad: true });
     const out = model.forward({
       inputsEmbeds: embeddings,
       queryRanks: ranks,
