@@ -104,7 +104,7 @@ test.each([
   [['generate', xlnet, '--prompt', ''], 1, /--prompt: gives no tokens/],
   [['generate', xlnet, '--prompt', 'x', '--stop-id', '2000'], 1, /stopId: got 2000/],
   [['generate', xlnet, '--prompt', 'x', '--decoding', 'fast'], 2, /Allowed choices are exact, hf/],
-  [['generate', xlnet, '--prompt-file', '/no/such'], 1, /\/no\/such: cannot be read.*ERR_FILE_READ/],
+  [['generate', xlnet, '--prompt-file', '/no/such'], 1, /\/no\/such: there is no such file.*ERR_FILE_NOT_FOUND/],
   [['generate', '/no/such'], 1, /'\/no\/such' is neither a folder nor a hub id/],
 ] as const)('%j fails with %d and says why', async (args, code, message) => {
   const result = await runCli([...args, '--device', 'cpu']);

@@ -299,7 +299,7 @@ test.each([
     /has no tokenizer; looked for tokenizer.json.*ERR_TOKENIZER_FILE/,
   ],
   [['encode', lm, 'x', '--file', 'y'], /texts: got 1 arguments and --file, expected one of the two/],
-  [['encode', lm, '--file', at('none.txt')], /none.txt: cannot be read/],
+  [['encode', lm, '--file', at('none.txt')], /none.txt: there is no such file/],
   [['encode', lm, 'x', '--output', 'x.npz'], /--output: got 'x.npz', expected a name that ends in .npy/],
   [['encode', lm, 'x', '--output', at('none', 'x.npy')], /x.npy: cannot be written/],
   [['encode', lm, 'x', '--revision', '../..', '--device', 'tpu'], /device: got 'tpu'/],

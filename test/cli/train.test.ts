@@ -308,7 +308,7 @@ test.each<[string, string[], number, RegExp]>([
     1,
     /--epochs, --steps: expected one of the two/,
   ],
-  ['no such file', job.classify('/no/such.csv'), 1, /\/no\/such\.csv: cannot be read.*ERR_FILE_READ/],
+  ['no such file', job.classify('/no/such.csv'), 1, /\/no\/such\.csv: there is no such file.*ERR_FILE_NOT_FOUND/],
   ['no data format', job.classify(sentences), 1, /a name that ends in \.jsonl, \.ndjson or \.csv/],
   [
     'unknown column',
@@ -361,7 +361,7 @@ test.each<[string, string[], number, RegExp]>([
     'no held-out text',
     ['train', written('latin.txt', ''), ...job.xlnet.slice(2), '--valid', '/no/such'],
     1,
-    /\/no\/such: cannot be read/,
+    /\/no\/such: there is no such file/,
   ],
   [
     'unknown part of the file',

@@ -6,6 +6,7 @@ import { codeOf } from '../support/errors';
 import { cpu, leaf, tensor } from '../support/operators';
 
 const device = resolveDevice('cpu');
+/** Held against upper bounds: the collector may free what an earlier test forgot at any time. */
 const live = () => device.memory().liveBytes;
 const valuesOf = async (given: Tensor | null) => given && [...(await given.data())];
 
@@ -79,7 +80,8 @@ describe('is refused', () => {
       expect(await codeOf(() => loss.backward())).toBe('ERR_AUTOGRAD');
       expect(() => loss.backward()).toThrow(/was used already; run forward again/);
     }
-    expect([await valuesOf(x.grad), y.grad, live()]).toEqual([before, null, held]);
+    expect([await valuesOf(x.grad), y.grad]).toEqual([before, null]);
+    expect(live()).toBeLessThanOrEqual(held);
   });
 
   test('after dispose', async () => {
@@ -109,7 +111,8 @@ describe('is refused', () => {
     const y = scale(x, 3);
     const held = live();
     expect(await codeOf(() => y.backward(gradient as Tensor))).toBe(code);
-    expect([x.grad, live()]).toEqual([null, held]);
+    expect(x.grad).toBeNull();
+    expect(live()).toBeLessThanOrEqual(held);
     y.backward(tensor([1, 1], [2]));
     expect(await valuesOf(x.grad)).toEqual([3, 3]);
   });
@@ -122,7 +125,7 @@ describe('memory', () => {
     const loss = scope(() => mean(activation(linear(x, x), 'gelu')));
     expect(live() - before).toBeGreaterThan(2 * 8 * 4096);
     loss.dispose();
-    expect(live()).toBe(before);
+    expect(live()).toBeLessThanOrEqual(before);
   });
 
   test('backward frees it too, and leaves the gradients of leaves alone', () => {
@@ -131,9 +134,9 @@ describe('memory', () => {
     const loss = scope(() => mean(activation(linear(x, x), 'gelu')));
     loss.backward();
     loss.dispose();
-    expect(live() - before).toBe(8 * 4096);
+    expect(live() - before).toBeLessThanOrEqual(8 * 4096);
     x.grad!.dispose();
-    expect(live()).toBe(before);
+    expect(live()).toBeLessThanOrEqual(before);
   });
 
   test('operands may be disposed between forward and backward', async () => {
@@ -179,7 +182,7 @@ describe('memory', () => {
     expect(x.grad).toBeNull();
     expect(live()).toBeLessThanOrEqual(held);
     for (const each of [loss, broken, middle]) each.dispose();
-    expect(live()).toBe(base);
+    expect(live()).toBeLessThanOrEqual(base);
     expect(await codeOf(() => x.data())).toBeNull();
   });
 });
