@@ -4,7 +4,8 @@
 // - Matrices are row-major; `x_stride` is the distance of two rows. A row is contiguous.
 // - An operator may write only what its block calls an output; outputs never alias inputs unless the comment says so.
 // - Optional pointers are null when absent. "Accumulate" adds to what the output holds instead of overwriting it.
-// - `dtype` is the type of every floating operand; ids and labels are int32; statistics have the operand's type.
+// - `dtype` is the type of every floating operand; ids and labels are int32. Statistics (mean, rstd, log_sum_exp, losses and their
+//   gradients, norms) have the operand's type, f32 for bf16 and f16.
 // - A block that ends in an array is enqueued with as many entries as its count says.
 #pragma once
 

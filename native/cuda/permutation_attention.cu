@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kScalarThreads, scalar_blocks(kColumns)) permu
           for (int c = 0; c < kMicro; ++c) p[r][c] *= kept[c];
         }
       }
-      store_transposed<C>(p, tile);
+      store_tile<C>(p, tile, 1, ScalarTile<C>::kStride);
       add_tile_product(tile, row_operand<T>([&](int j) { return block.head.value(key0 + j); }), shared.head_dim, staging, out);
     }
     blind = false;

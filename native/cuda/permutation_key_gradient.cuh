@@ -33,8 +33,8 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
     {
       typename Tile::Sums probabilities = {}, gradients = {};
       block.score_gradients(key0, used, staging, score_tile, probabilities, gradients);
-      store_rows<C>(gradients, score_tile);
-      store_rows<C>(probabilities, probability_tile);
+      store_tile<C>(gradients, score_tile, ScalarTile<C>::kStride, 1);
+      store_tile<C>(probabilities, probability_tile, ScalarTile<C>::kStride, 1);
     }
     add_tile_product(score_tile, row_operand<T>([&](int i) { return block.query(i); }, shared.scale, block.head.content_bias()),
                      shared.head_dim, staging, key_sums);

@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
         }
       }
     }
-    store_transposed<C>(gradients, tile);
+    store_tile<C>(gradients, tile, 1, ScalarTile<C>::kStride);
     add_tile_product(tile, row_operand<T>([&](int j) { return block.head.key(key0 + j); }), shared.head_dim, staging, sums);
     if (block.consecutive()) {
       const int first = block.distance(rows.position[kSide - 1], key0);

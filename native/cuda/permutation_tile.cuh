@@ -152,7 +152,7 @@ struct PermutationTile {
       for_each_chunk(key0, [&](int nearest) {
         typename Tile::Sums products = {};
         add_products(queries, row_operand<T>([&](int x) { return position(nearest + x); }), shared.head_dim, staging, products);
-        store_rows<C>(products, chunk);
+        store_tile<C>(products, chunk, ScalarTile<C>::kStride, 1);
         __syncthreads();
         gather(key0, nearest, chunk, scores);
       });

@@ -48,3 +48,19 @@ describe.each(programs)('%s', (program) => {
     expect([...outcomes.keys()].sort()).toEqual(listed.sort());
   });
 });
+
+/** The tests of test/ops once more, in a process of their own, whose environment says where the CUDA plugin is. */
+describe('operators on the CUDA kernels', () => {
+  const jest = path.join(repository, 'node_modules', 'jest', 'bin', 'jest.js');
+  const files = readdirSync(path.join(repository, 'test', 'ops')).filter((name) => name.endsWith('.test.ts'));
+
+  test.each(files)(
+    '%s',
+    (file) => {
+      const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', `test/ops/${file}`];
+      const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: repository, encoding: 'utf8' });
+      expect([status, status === 0 ? '' : stdout + stderr]).toEqual([0, '']);
+    },
+    600_000,
+  );
+});
