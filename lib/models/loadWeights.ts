@@ -1,3 +1,4 @@
+import { requireFinite } from '../checkpoints/finite';
 import { toFloat32 } from '../checkpoints/safetensors';
 import type { SafetensorsDType } from '../checkpoints/safetensorsHeader';
 import { openWeights, type WeightsFile } from '../checkpoints/weights';
@@ -129,18 +130,6 @@ function convert(piece: Uint8Array<ArrayBuffer>, dtype: SafetensorsDType, wide: 
   return dtype === 'F64'
     ? new Float64Array(piece.buffer, piece.byteOffset, piece.byteLength / 8)
     : Float64Array.from(toFloat32(piece, dtype));
-}
-
-/** @throws XlformersError ERR_NOT_FINITE naming the tensor and the element */
-export function requireFinite(file: string, name: string, values: TypedArray): void {
-  for (let index = 0; index < values.length; index += 1) {
-    if (!Number.isFinite(values[index])) {
-      throw new XlformersError(
-        'ERR_NOT_FINITE',
-        `${file}: tensor '${name}' holds ${values[index]}, expected finite numbers`,
-      );
-    }
-  }
 }
 
 /** Whether two tensors of the same shape hold the same. */

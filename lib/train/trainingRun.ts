@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { makeDirectory, writeFileAtomically } from '../checkpoints/atomicFile';
+import { requireFinite } from '../checkpoints/finite';
 import {
   loadTrainingCheckpoint,
   openTrainingCheckpoint,
@@ -55,7 +56,7 @@ export interface TrainingResult<Result extends HeldOut = HeldOut> {
  * model has the weights that were saved: those of the lowest held-out loss where there were evaluations and `checkpoint.final` is
  * 'best', else those of the last step.
  * @throws XlformersError ERR_CHECKPOINT_EXISTS, ERR_CHECKPOINT_MISMATCH, ERR_CHECKPOINT_WRITE, ERR_FILE_READ, ERR_FILE_WRITE naming the
- *   file or folder, ERR_NOT_FINITE naming the step; checkpoints made so far are then untouched
+ *   file or folder, ERR_NOT_FINITE naming the step, or the tensor of a checkpoint; checkpoints made so far are then untouched
  */
 export async function trainInDirectory<Result extends HeldOut>(
   options: TrainingRunOptions<Result>,
@@ -333,8 +334,10 @@ async function load(file: SafetensorsFile, name: string, into: Tensor): Promise<
       `checkpoint: tensor '${name}' ${entry ? `has shape [${entry.shape.join(', ')}]` : 'is missing'}, expected [${into.shape.join(', ')}]`,
     );
   }
-  const bytes = await file.read(name);
-  into.overwrite(bytes);
+  const { buffer } = await file.read(name);
+  const values = into.dtype === 'float64' ? new Float64Array(buffer) : new Float32Array(buffer);
+  requireFinite(file.path, name, values);
+  into.overwrite(values);
 }
 
 async function entries(tensors: Iterable<readonly [string, Tensor]>): Promise<SafetensorsEntry[]> {
