@@ -99,11 +99,11 @@ export function median(values: readonly number[]): number {
     : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }
 
-/** Ids from a fixed linear congruential sequence: any will do, the same for each run. */
+/** The same ids for each run, from a linear congruential sequence; small ones more often, as words in a text: the logarithm is uniform. */
 export function randomIds(count: number, vocabulary: number, seed: number): Int32Array<ArrayBuffer> {
   let value = seed;
   return Int32Array.from({ length: count }, () => {
     value = (value * 1103515245 + 12345) % 2147483648;
-    return value % vocabulary;
+    return Math.floor((vocabulary + 1) ** (value / 2147483648)) - 1;
   });
 }

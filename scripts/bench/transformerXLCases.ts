@@ -11,27 +11,20 @@ import {
 import { Adam } from '../../lib/train/adam';
 import { type Case, type CaseMaker, randomIds } from './measure';
 
-const layers = 12;
-const dModel = 512;
-const heads = 8;
-const headDim = 64;
-const dInner = 2048;
-const vocabulary = 204;
-
 /** The published enwik8 base model, with random weights. */
 export function enwik8Base(): TransformerXLLMHeadModel {
   return new TransformerXLLMHeadModel(
     {
-      vocabSize: vocabulary,
+      vocabSize: 204,
       cutoffs: [],
       divVal: 1,
       tieProjs: [false],
-      nLayer: layers,
-      dModel,
-      dEmbed: dModel,
-      nHead: heads,
-      dHead: headDim,
-      dInner,
+      nLayer: 12,
+      dModel: 512,
+      dEmbed: 512,
+      nHead: 8,
+      dHead: 64,
+      dInner: 2048,
       dropout: 0.1,
       memLen: 512,
       clampLen: -1,
@@ -57,47 +50,75 @@ function visiblePairs(batch: number, target: number, memory: number): number {
   return batch * (target * memory + (target * (target + 1)) / 2);
 }
 
+type Config = TransformerXLLMHeadModel['config'];
+
 /** Content scores, position scores and the weighted sum: three products of the head size per visible pair and head. */
-function attentionFlops(pairs: number): number {
-  return 3 * 2 * heads * headDim * pairs;
+function attentionFlops({ nHead, dHead }: Pick<Config, 'nHead' | 'dHead'>, pairs: number): number {
+  return 3 * 2 * nHead * dHead * pairs;
 }
 
-/** Projections and feed-forward of the current rows, attention, and the output layer. Cached keys, values and positions cost nothing. */
-function forwardFlops(batch: number, target: number, memory: number): number {
-  const rows = batch * target;
-  const perRow = 2 * dModel * (3 * heads * headDim + heads * headDim + 2 * dInner);
-  return layers * (rows * perRow + attentionFlops(visiblePairs(batch, target, memory)));
+/** Projections and feed-forward of a row in a layer. */
+function rowFlops({ dModel, nHead, dHead, dInner }: Config): number {
+  return 2 * dModel * (3 * nHead * dHead + nHead * dHead + 2 * dInner);
 }
 
-function trainFlops(batch: number, target: number, memory: number): number {
+/** Projections and feed-forward of the current rows, and attention. Cached keys, values and positions cost nothing. */
+function forwardFlops(config: Config, batch: number, target: number, memory: number): number {
+  return (
+    config.nLayer * (batch * target * rowFlops(config) + attentionFlops(config, visiblePairs(batch, target, memory)))
+  );
+}
+
+/** With the scores of the labels. */
+export function evaluateFlops(config: Config, batch: number, target: number, memory: number): number {
+  return forwardFlops(config, batch, target, memory) + headFlops(config, batch * target);
+}
+
+function trainFlops(config: Config, batch: number, target: number, memory: number): number {
+  const { nLayer, nHead, dHead, dModel } = config;
   const rows = batch * target;
-  const keyValue = 2 * batch * memory * dModel * 2 * heads * headDim;
-  const position = 2 * (target + memory) * dModel * heads * headDim;
-  const perRow = 2 * dModel * (3 * heads * headDim + heads * headDim + 2 * dInner);
+  const keyValue = 2 * batch * memory * dModel * 2 * nHead * dHead;
+  const position = 2 * (target + memory) * dModel * nHead * dHead;
   const pairs = visiblePairs(batch, target, memory);
   // Forward; gradients of inputs and weights for current rows; of weights alone for memory rows and positions; 8 products per pair.
-  const layer = 3 * rows * perRow + 2 * keyValue + 2 * position + (attentionFlops(pairs) * (3 + 8)) / 3;
-  return layers * layer + 3 * 2 * rows * dModel * vocabulary;
+  const layer =
+    3 * rows * rowFlops(config) + 2 * keyValue + 2 * position + (attentionFlops(config, pairs) * (3 + 8)) / 3;
+  return nLayer * layer + 3 * headFlops(config, rows);
 }
 
-function trainCase(model: TransformerXLLMHeadModel, batch: number, target: number, memory: number): Case {
+/** Of the adaptive softmax, for labels as `randomIds` draws them: the logarithm of a label is uniform. */
+function headFlops({ dModel, dEmbed, divVal, cutoffs, vocabSize }: Config, rows: number): number {
+  const ends = [...cutoffs, vocabSize];
+  const head = (ends[0] as number) + ends.length - 1;
+  let flops = 2 * rows * dModel * head;
+  for (let cluster = 1; cluster < ends.length; cluster += 1) {
+    const [from, to] = [ends[cluster - 1] as number, ends[cluster] as number];
+    const share = (Math.log(to) - Math.log(from)) / Math.log(vocabSize);
+    const width = Math.floor(dEmbed / divVal ** cluster);
+    flops += 2 * rows * share * (dModel * width + width * (to - from));
+  }
+  return flops;
+}
+
+export function trainCase(model: TransformerXLLMHeadModel, batch: number, target: number, memory: number): Case {
   model.resetMemoryLength(memory);
   model.train();
   model.generator = new Generator(1);
   const settings = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, decoupled: false, clipNorm: 0.25 };
   const optimizer = new Adam(model.parameters(), settings);
+  const { vocabSize } = model.config;
   let mems: Memory | undefined;
   let step = 0;
   return {
     request: { kind: 'train', batch, target, memory },
-    flops: trainFlops(batch, target, memory),
+    flops: trainFlops(model.config, batch, target, memory),
     run: async () => {
       optimizer.zeroGrad();
       const { loss, next } = scope(() => {
         const { device } = model;
         const out = model.forward({
-          inputIds: Tensor.from(randomIds(batch * target, vocabulary, 1), [batch, target], { device }),
-          targets: Tensor.from(randomIds(batch * target, vocabulary, 2), [batch, target], { device }),
+          inputIds: Tensor.from(randomIds(batch * target, vocabSize, 1), [batch, target], { device }),
+          targets: Tensor.from(randomIds(batch * target, vocabSize, 2), [batch, target], { device }),
           mems,
         });
         (out.loss as Tensor).backward();
@@ -120,17 +141,18 @@ function trainCase(model: TransformerXLLMHeadModel, batch: number, target: numbe
   };
 }
 
-function forwardCase(model: TransformerXLLMHeadModel, batch: number, target: number, memory: number): Case {
+export function forwardCase(model: TransformerXLLMHeadModel, batch: number, target: number, memory: number): Case {
   model.resetMemoryLength(memory);
   model.eval();
+  const { vocabSize } = model.config;
   let mems: Memory | undefined;
   return {
     request: { kind: 'forward', batch, target, memory },
-    flops: forwardFlops(batch, target, memory),
+    flops: forwardFlops(model.config, batch, target, memory),
     run: async () => {
       const { hidden, next } = noGrad(() =>
         scope(() => {
-          const inputIds = Tensor.from(randomIds(batch * target, vocabulary, 1), [batch, target], {
+          const inputIds = Tensor.from(randomIds(batch * target, vocabSize, 1), [batch, target], {
             device: model.device,
           });
           const out = model.transformer.forward({ inputIds, mems });
@@ -148,6 +170,7 @@ function forwardCase(model: TransformerXLLMHeadModel, batch: number, target: num
 
 function attentionCase(model: TransformerXLLMHeadModel, length: number): Case {
   const { device } = model;
+  const [heads, headDim] = [model.config.nHead, model.config.dHead];
   const generator = new Generator(1);
   const normal = (shape: readonly number[]) => {
     const tensor = Tensor.zeros(shape, { device });
@@ -160,7 +183,7 @@ function attentionCase(model: TransformerXLLMHeadModel, length: number): Case {
   const [contentBias, positionBias] = [normal([heads, headDim]), normal([heads, headDim])];
   return {
     request: { kind: 'attention', length, heads, headDim },
-    flops: attentionFlops(visiblePairs(1, length, 0)),
+    flops: attentionFlops(model.config, visiblePairs(1, length, 0)),
     run: async () => {
       const out = relativeAttention({ query, key, value, position, contentBias, positionBias });
       await device.synchronize();

@@ -2,15 +2,10 @@ import { Generator, noGrad, scope, Tensor, XLNetLMHeadModel } from '../../lib';
 import { Adam } from '../../lib/train/adam';
 import { type Case, type CaseMaker, randomIds } from './measure';
 
-const layers = 12;
-const dModel = 768;
-const dInner = 3072;
-const vocabulary = 32_000;
-
 /** XLNet base, with random weights. */
 export function xlnetBase(): XLNetLMHeadModel {
   return new XLNetLMHeadModel(
-    { vocabSize: vocabulary, nLayer: layers, dModel, nHead: 12, dInner, memLen: null, useMemsEval: false },
+    { vocabSize: 32_000, nLayer: 12, dModel: 768, nHead: 12, dInner: 3072, memLen: null, useMemsEval: false },
     { seed: 1, device: 'cpu' },
   );
 }
@@ -25,42 +20,51 @@ export function xlnetCases(model: XLNetLMHeadModel): CaseMaker[] {
   ];
 }
 
-/** Query, output and feed-forward products of a row; key and value ones of a content row. */
-const queryFlops = 2 * dModel * (2 * dModel + 2 * dInner);
-const keyValueFlops = 2 * dModel * 2 * dModel;
-/** Content scores, position scores and the weighted sum of a query-key pair. */
-const pairFlops = 3 * 2 * dModel;
-/** The projection of a relative position. */
-const positionFlops = 2 * dModel * dModel;
+type Config = XLNetLMHeadModel['config'];
+
+/** Floating-point operations of a layer. */
+const unitsOf = ({ dModel, dInner }: Config) => ({
+  /** Query, output and feed-forward products of a row. */
+  query: 2 * dModel * (2 * dModel + 2 * dInner),
+  /** Key and value products of a content row. */
+  keyValue: 2 * dModel * 2 * dModel,
+  /** Content scores, position scores and the weighted sum of a query-key pair. */
+  pair: 3 * 2 * dModel,
+  /** The projection of a relative position. */
+  position: 2 * dModel * dModel,
+});
 
 /** Projected positions are kept. */
-function forwardFlops(batch: number, length: number): number {
+function forwardFlops(config: Config, batch: number, length: number): number {
+  const unit = unitsOf(config);
   const rows = batch * length;
-  return layers * (rows * (queryFlops + keyValueFlops) + rows * length * pairFlops);
+  return config.nLayer * (rows * (unit.query + unit.keyValue) + rows * length * unit.pair);
 }
 
 /** The last layer's content stream has keys and values only. */
-function trainFlops(batch: number, length: number, targets: number): number {
+function trainFlops(config: Config, batch: number, length: number, targets: number): number {
+  const { nLayer, dModel, vocabSize } = config;
+  const unit = unitsOf(config);
   const content = batch * length;
   const queries = batch * targets;
-  const contentLayers = layers - 1;
+  const contentLayers = nLayer - 1;
   const products =
-    3 * (contentLayers * content * queryFlops + layers * (content * keyValueFlops + queries * queryFlops)) +
-    3 * layers * 2 * length * positionFlops;
+    3 * (contentLayers * content * unit.query + nLayer * (content * unit.keyValue + queries * unit.query)) +
+    3 * nLayer * 2 * length * unit.position;
   // Eight products per pair backward against three forward.
-  const pairs = ((contentLayers * content + layers * queries) * length * pairFlops * (3 + 8)) / 3;
-  return products + pairs + 3 * 2 * queries * dModel * vocabulary;
+  const pairs = ((contentLayers * content + nLayer * queries) * length * unit.pair * (3 + 8)) / 3;
+  return products + pairs + 3 * 2 * queries * dModel * vocabSize;
 }
 
-function forwardCase(model: XLNetLMHeadModel, batch: number, length: number): Case {
+export function forwardCase(model: XLNetLMHeadModel, batch: number, length: number): Case {
   model.eval();
   return {
     request: { kind: 'xlnetForward', batch, length },
-    flops: forwardFlops(batch, length),
+    flops: forwardFlops(model.config, batch, length),
     run: async () => {
       const hidden = noGrad(() =>
         scope(() => {
-          const ids = randomIds(batch * length, vocabulary, 1);
+          const ids = randomIds(batch * length, model.config.vocabSize, 1);
           const inputIds = Tensor.from(ids, [batch, length], { device: model.device });
           return model.transformer.forward({ inputIds }).lastHiddenState;
         }),
@@ -72,7 +76,7 @@ function forwardCase(model: XLNetLMHeadModel, batch: number, length: number): Ca
   };
 }
 
-function trainCase(model: XLNetLMHeadModel, batch: number, length: number, targets: number): Case {
+export function trainCase(model: XLNetLMHeadModel, batch: number, length: number, targets: number): Case {
   model.train();
   model.generator = new Generator(1);
   const settings = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, decoupled: false, clipNorm: 0.25 };
@@ -81,7 +85,7 @@ function trainCase(model: XLNetLMHeadModel, batch: number, length: number, targe
   let step = 0;
   return {
     request: { kind: 'xlnetTrain', batch, length, targets },
-    flops: trainFlops(batch, length, targets),
+    flops: trainFlops(model.config, batch, length, targets),
     run: async () => {
       optimizer.zeroGrad();
       const loss = scope(() => {
@@ -94,14 +98,14 @@ function trainCase(model: XLNetLMHeadModel, batch: number, length: number, targe
           return position % 6 === 0 && position < 6 * targets ? position : -1;
         });
         const out = model.forward({
-          inputIds: integers(randomIds(batch * length, vocabulary, 1), length),
+          inputIds: integers(randomIds(batch * length, model.config.vocabSize, 1), length),
           queryRanks: integers(
             ranks.map((rank) => (rank < 0 ? 0 : rank)),
             length,
           ),
           keyRanks: integers(ranks, length),
           targetPositions: integers(positions, targets),
-          labels: integers(randomIds(batch * targets, vocabulary, 2), targets),
+          labels: integers(randomIds(batch * targets, model.config.vocabSize, 2), targets),
         });
         (out.loss as Tensor).backward();
         return out.loss as Tensor;
