@@ -10,7 +10,7 @@ namespace {
 // queries, out and log_sum_exp once; no score goes to memory. fp32, two streams, B16 H16 T512 M384 d64 (235M scores, a quarter passed
 // over): 68 GFLOP, about 1.7 ms on an H100 at 40 of its 60 TFLOP/s.
 template <typename T, int kColumns>
-__global__ void __launch_bounds__(kScalarThreads, scalar_blocks<T>(kColumns))
+__global__ void __launch_bounds__(kScalarThreads, 1)
     permutation_scalar_forward(const PermutationProblem<T> problem, int tiles) {
   using C = Compute<T>;
   using Tile = ScalarTile<C>;

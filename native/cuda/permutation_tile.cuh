@@ -23,8 +23,11 @@ struct TileRows {
 
   PermutationStream<T> stream;
   bool is_query;        // of the two streams
-  int row[kSide];       // of the stream, -1: none
-  int position[kSide];  // -1: stands nowhere; consecutive rows go on behind the last
+  int row[kSide];                // of the stream, -1: none
+  int position[kSide];           // -1: stands nowhere; consecutive rows go on behind the last
+  const T* query[kSide];         // null: stands nowhere
+  int begin[kSide], end[kSide];  // of the keys that the band shows the row
+  int self[kSide];               // the key that the row sees whatever the masks say, or -1
   int rank[kSide], segment[kSide];
   C segment_scores[2][kSide];
   C log_sum_exp[kSide];                // of rows that stand somewhere, where a forward pass has been
@@ -82,23 +85,21 @@ struct PermutationTile {
     return ((static_cast<int64_t>(head.batch) * rows.stream.length + row) * problem.shared.heads + head.head) * problem.shared.head_dim;
   }
 
-  __device__ const T* query(int i) const { return rows.present(i) ? rows.stream.query.row(head.batch, rows.row[i], head.column()) : nullptr; }
+  __device__ const T* query(int i) const { return rows.query[i]; }
   // The row of r of a distance as this batch row reads it.
   __device__ const T* position(int of_distance) const {
     return head.position((reversed() ? -of_distance : of_distance) - problem.shared.first_distance);
   }
 
   __device__ bool sees(int i, int key) const {
-    if (!rows.present(i) || key < 0 || key >= problem.shared.band.keys) return false;
-    const int position = rows.position[i], current = key - problem.shared.band.memory;
-    if (rows.stream.sees_itself && current == position) return true;
-    if (key < head.first_key(position) || key >= head.end_key(position)) return false;
-    if (problem.key_ranks != nullptr && problem.key_ranks[static_cast<int64_t>(head.batch) * problem.shared.band.keys + key] >= rows.rank[i]) {
-      return false;
-    }
+    if (key == rows.self[i]) return true;
+    if (key < rows.begin[i] || key >= rows.end[i]) return false;
+    const AttentionBand& band = problem.shared.band;
+    if (problem.key_ranks != nullptr && problem.key_ranks[static_cast<int64_t>(head.batch) * band.keys + key] >= rows.rank[i]) return false;
+    const int current = key - band.memory;
     if (problem.mask == nullptr || current < 0) return true;
     const int64_t length = problem.length;
-    return problem.mask[((problem.mask_by_batch ? head.batch : 0) * length + position) * length + current] == 0;
+    return problem.mask[((problem.mask_by_batch ? head.batch : 0) * length + rows.position[i]) * length + current] == 0;
   }
 
   // What the thread's rows see of its keys in the tile that begins at key0.
@@ -190,6 +191,10 @@ struct PermutationTile {
     const bool present = slot.row >= 0 && slot.position >= 0;
     rows.row[i] = slot.row;
     rows.position[i] = slot.position;
+    rows.query[i] = present ? stream.query.row(head.batch, slot.row, head.column()) : nullptr;
+    rows.begin[i] = present ? head.first_key(slot.position) : 0;
+    rows.end[i] = present ? head.end_key(slot.position) : 0;
+    rows.self[i] = present && stream.sees_itself ? problem.shared.band.memory + slot.position : -1;
     if (i == 0) rows.first_position = present ? slot.position : 0;
     if (i == 0 && !present) rows.last_position = -1;
     if (present && (last || i == kSide - 1)) rows.last_position = slot.position;
