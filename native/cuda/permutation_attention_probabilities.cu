@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kScalarThreads, 2)
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;
   XL_DYNAMIC_SHARED(shared_bytes);
-  XL_SHARED(rows, TileRows<T>);
+  XL_SHARED(rows, ScalarTileRows<T>);
   C* const staging = reinterpret_cast<C*>(shared_bytes);
   C* const chunk = scalar_tile<C, 4>(staging, 0);
   const RelativeProblem<T>& shared = problem.shared;

@@ -35,7 +35,7 @@ struct PermutationGradientTile : PermutationTile<T> {
 
   const PermutationGradientProblem<T>& gradient;
 
-  __device__ PermutationGradientTile(const PermutationGradientProblem<T>& the_problem, TileRows<T>& shared_rows, int batch, int head_index)
+  __device__ PermutationGradientTile(const PermutationGradientProblem<T>& the_problem, ScalarTileRows<T>& shared_rows, int batch, int head_index)
       : PermutationTile<T>(the_problem.forward, shared_rows, batch, head_index), gradient(the_problem) {}
 
   __device__ const T* out_gradient(int i) const {
