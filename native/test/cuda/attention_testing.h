@@ -113,13 +113,15 @@ std::vector<double> gathered(const DeviceArray<T>& from, int rows, int width, in
   return values;
 }
 
-inline void expect_near(const std::vector<double>& got, const std::vector<double>& expected, double tolerance, const std::string& what) {
+// |got - expected| <= tolerance * largest |expected| + noise everywhere.
+inline void expect_near(const std::vector<double>& got, const std::vector<double>& expected, double tolerance, const std::string& what,
+                        double noise = 1e-6) {
   double size = 0;
   for (const double value : expected) size = std::max(size, std::fabs(value));
   for (size_t i = 0; i < expected.size(); ++i) {
-    if (std::fabs(got[i] - expected[i]) <= tolerance * size + 1e-6) continue;
+    if (std::fabs(got[i] - expected[i]) <= tolerance * size + noise) continue;
     fail(simt::Site::here(), what + "[" + std::to_string(i) + "] is " + std::to_string(got[i]) + ", expected " +
-                                 std::to_string(expected[i]) + ", off by more than " + std::to_string(tolerance * size));
+                                 std::to_string(expected[i]) + ", off by more than " + std::to_string(tolerance * size + noise));
   }
 }
 

@@ -76,7 +76,14 @@ inline Operands make_operands(const Shape& s, uint32_t seed, double (*round)(dou
   };
   if (s.positions) o.positions = draw(static_cast<size_t>(s.batch) * s.queries, -1, s.length - 1);
   if (s.segments) o.segments = draw(places, 0, 2);
-  if (s.ranks) o.query_ranks = draw(places, 0, s.length), o.key_ranks = draw(places, 0, s.length);
+  if (s.ranks) {
+    o.query_ranks = draw(places, 0, s.length), o.key_ranks = draw(places, 0, s.length);
+    // The first row of each sequence is below all keys: without a memory, the query stream sees nothing from there.
+    for (int b = 0; b < s.batch; ++b) o.query_ranks[b * s.length] = 0;
+    if (s.positions) {
+      for (int b = 0; b < s.batch; ++b) o.positions[b * s.queries + s.queries / 2] = 0;
+    }
+  }
   if (s.starts) o.starts = draw(s.batch, 0, s.memory);
   if (s.mask != Mask::none) {
     for (const int32_t value : draw((s.mask == Mask::shared ? 1 : s.batch) * static_cast<size_t>(s.length) * s.length, 0, 2)) {
