@@ -260,6 +260,12 @@ std::vector<Shape> shapes() {
   shape = {2, 1, 24, 50, 0};  // and at any
   shape.queries = 70, shape.positions = shape.ranks = shape.segments = true, shape.dropout = 0.25;
   all.push_back(shape);
+  shape = {1, 1, 48, 40, 0};  // no row of a tile sees anything
+  shape.queries = 1, shape.positions = shape.ranks = true;
+  all.push_back(shape);
+  shape = {1, 1, 16, 128, 0};  // rows see themselves and what is far behind, and between them nothing
+  shape.upper = -70;
+  all.push_back(shape);
   shape = {1, 1, 3, 1, 5};
   shape.queries = 1;
   all.push_back(shape);
