@@ -37,6 +37,11 @@ struct AttentionDropout {
 // factors[c] = what dropout multiplies the probability of key `first` + c * step with, c < count. Neighbours share their numbers.
 template <typename C, int count>
 __device__ void dropout_factors(const AttentionDropout& dropout, int pair, int query, int first, int step, C (&factors)[count]) {
+  if (!dropout.active()) {
+#pragma unroll
+    for (int c = 0; c < count; ++c) factors[c] = 1;
+    return;
+  }
   int block_of = -1;
   PhiloxBlock block = {};
 #pragma unroll

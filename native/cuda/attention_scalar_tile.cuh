@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cuda/numeric.cuh"
+#include "cuda/reduce.cuh"
 
 namespace xlformers::cuda {
 
@@ -241,11 +242,6 @@ __device__ __forceinline__ C row_max(C value) {
   return value;
 }
 
-template <typename C>
-__device__ __forceinline__ C warp_sum(C value) {
-  value = row_sum(value);
-  return value + __shfl_xor_sync(0xFFFFFFFFu, value, 16);
-}
 template <typename C>
 __device__ __forceinline__ C warp_max(C value) {
   value = row_max(value);

@@ -1,5 +1,7 @@
 // XLNet's attention, forward: online softmax over tiles of keys, for both streams in one launch.
+#include "cuda/permutation_forward.h"
 #include "cuda/permutation_tile.cuh"
+#include "cuda/relative_pack.cuh"
 
 namespace xlformers::cuda {
 namespace {
@@ -10,12 +12,13 @@ namespace {
 // queries, out and log_sum_exp once; no score goes to memory. fp32, two streams, B16 H16 T512 M384 d64 (235M scores, a quarter passed
 // over): 68 GFLOP, about 1.7 ms on an H100 at 40 of its 60 TFLOP/s.
 template <typename T, int kColumns>
-__global__ void __launch_bounds__(kScalarThreads, scalar_blocks(kColumns)) permutation_scalar_forward(const PermutationProblem<T> problem, int tiles) {
+__global__ void __launch_bounds__(kScalarThreads, 1)
+    permutation_scalar_forward(const PermutationProblem<T> problem, int tiles) {
   using C = Compute<T>;
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;
   XL_DYNAMIC_SHARED(shared_bytes);
-  XL_SHARED(rows, TileRows<T>);
+  XL_SHARED(rows, ScalarTileRows<T>);
   C* const staging = reinterpret_cast<C*>(shared_bytes);
   C* const tile = scalar_tile<C, kColumns>(staging, 0);  // probabilities [key][query]
   const RelativeProblem<T>& shared = problem.shared;
@@ -89,6 +92,32 @@ __global__ void __launch_bounds__(kScalarThreads, scalar_blocks(kColumns)) permu
 }
 
 template <typename T>
+Status attend_by_tensor_cores(const Context& context, const PermutationProblem<T>& problem) {
+  constexpr const char* kName = "permutation_attention";
+  const RelativeProblem<T>& given = problem.shared;
+  PermutationTensorProblem<T> tensor = {problem, given.head_dim, nullptr, nullptr};
+  RelativeProblem<T>& rows = tensor.problem.shared;
+  PermutationStream<T>* const streams[] = {&tensor.problem.content, &tensor.problem.query};
+  Status status = ok_status();
+  if (!keys_are_aligned(given) || !is_aligned(streams[0]->query) || !is_aligned(streams[1]->query)) {
+    for (PermutationStream<T>* stream : streams) {
+      if (status.ok() && stream->length > 0) {
+        const StridedRows<const T> queries = stream->query;
+        status = pack_rows(context, kName, queries, given.batch, stream->length, given, &stream->query);
+      }
+    }
+    if (status.ok()) status = pack_keys(context, kName, given, &rows);
+  }
+  rows.query = rows.key.current;  // an address that is aligned
+  if (status.ok()) status = make_position_terms(context, kName, rows, given.head_dim, &tensor.position_terms);
+  if (status.ok()) {
+    const int64_t keys = static_cast<int64_t>(rows.batch) * rows.heads * rows.band.keys;
+    status = make_terms(context, kName, KeyItems<T>{rows}, keys, given.content_bias, given.head_dim, &tensor.key_terms);
+  }
+  return status.ok() ? launch_permutation_tensor_forward(context, tensor) : status;
+}
+
+template <typename T>
 Status attend(const Context& context, const PermutationAttentionParams& params) {
   using C = Compute<T>;
   if (params.batch == 0 || params.heads == 0 || params.current.length == 0 || params.content.length + params.query.length == 0) {
@@ -97,6 +126,9 @@ Status attend(const Context& context, const PermutationAttentionParams& params) 
   PermutationProblem<T> problem;
   const Status status = make_permutation_problem(context, Operator::permutation_attention, params, &problem);
   if (!status.ok()) return status;
+  if constexpr (sizeof(T) == 2) {
+    if (problem.shared.head_dim <= kTensorHeadSize) return attend_by_tensor_cores(context, problem);
+  }
   const int64_t tiles = tiles_of_streams(problem);
   return with_scalar_columns(problem.shared.head_dim, [&](auto tag) {
     constexpr int kColumns = decltype(tag)::value;

@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kScalarThreads, 2)
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;
   XL_DYNAMIC_SHARED(shared_bytes);
-  XL_SHARED(rows, TileRows<T>);
+  XL_SHARED(rows, ScalarTileRows<T>);
   C* const staging = reinterpret_cast<C*>(shared_bytes);
   C* const chunk = scalar_tile<C, 4>(staging, 0);
   const RelativeProblem<T>& shared = problem.shared;
@@ -33,12 +33,7 @@ __global__ void __launch_bounds__(kScalarThreads, 2)
     const int i = scalar_y() * kMicro + r, row = rows.row[i];
     if (row < 0) continue;
     C kept[kMicro];
-    if (rows.stream.dropout.active()) {
-      dropout_factors(rows.stream.dropout, pair, row, column0, 1, kept);
-    } else {
-#pragma unroll
-      for (int c = 0; c < kMicro; ++c) kept[c] = 1;
-    }
+    dropout_factors(rows.stream.dropout, pair, row, column0, 1, kept);
     T* const to = matrix + block.statistic_offset(row) * shared.band.keys;
 #pragma unroll
     for (int c = 0; c < kMicro; ++c) {

@@ -35,7 +35,7 @@ struct PermutationGradientTile : PermutationTile<T> {
 
   const PermutationGradientProblem<T>& gradient;
 
-  __device__ PermutationGradientTile(const PermutationGradientProblem<T>& the_problem, TileRows<T>& shared_rows, int batch, int head_index)
+  __device__ PermutationGradientTile(const PermutationGradientProblem<T>& the_problem, ScalarTileRows<T>& shared_rows, int batch, int head_index)
       : PermutationTile<T>(the_problem.forward, shared_rows, batch, head_index), gradient(the_problem) {}
 
   __device__ const T* out_gradient(int i) const {
@@ -67,12 +67,7 @@ struct PermutationGradientTile : PermutationTile<T> {
       const C* const deltas = is_query() ? gradient.query.delta : gradient.content.delta;
       const C delta = present ? deltas[this->statistic_offset(row)] : C{0};
       C kept[kMicro];
-      if (this->rows.stream.dropout.active()) {
-        dropout_factors(this->rows.stream.dropout, this->head.pair(), row, column0, 1, kept);
-      } else {
-#pragma unroll
-        for (int c = 0; c < kMicro; ++c) kept[c] = 1;
-      }
+      dropout_factors(this->rows.stream.dropout, this->head.pair(), row, column0, 1, kept);
 #pragma unroll
       for (int c = 0; c < kMicro; ++c) {
         const C p = (used >> (r * kMicro + c) & 1) != 0 ? this->probability(i, probabilities[r][c]) : C{0};

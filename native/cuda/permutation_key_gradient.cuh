@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;
   XL_DYNAMIC_SHARED(shared_bytes);
-  XL_SHARED(rows, TileRows<T>);
+  XL_SHARED(rows, ScalarTileRows<T>);
   C* const staging = reinterpret_cast<C*>(shared_bytes);
   C* const score_tile = scalar_tile<C, kColumns>(staging, 0);        // dS [query][key]
   C* const probability_tile = scalar_tile<C, kColumns>(staging, 1);  // dropout(P) [query][key]
@@ -40,19 +40,9 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
                      shared.head_dim, staging, key_sums);
     add_tile_product(probability_tile, row_operand<T>([&](int i) { return block.out_gradient(i); }, block.head.head_scale()),
                      shared.head_dim, staging, value_sums);
-    if (threadIdx.x < kSide) {
-      for (int i = 0; i < kSide; ++i) column_sum += score_tile[i * Tile::kStride + threadIdx.x];
-    }
+    add_column_sum(score_tile, column_sum);
   }
-#pragma unroll
-  for (int r = 0; r < kMicro; ++r) {
-    const int key = key0 + scalar_y() * kMicro + r;
-    if (key >= shared.band.keys) continue;
-    write_columns<T>(key_sums[r], 1, shared.head_dim, problem.shared.key_gradient.row(block.head.batch, key, block.head.column()));
-    write_columns<T>(value_sums[r], 1, shared.head_dim, problem.shared.value_gradient.row(block.head.batch, key, block.head.column()));
-  }
-  const int key = key0 + static_cast<int>(threadIdx.x);
-  if (threadIdx.x < kSide && key < shared.band.keys) problem.shared.key_sums[static_cast<int64_t>(pair) * shared.band.keys + key] = column_sum;
+  write_key_gradients(problem.shared, block.head, key0, key_sums, value_sums, column_sum);
 }
 
 }  // namespace xlformers::cuda

@@ -15,25 +15,20 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;
   XL_DYNAMIC_SHARED(shared_bytes);
-  XL_SHARED(rows, TileRows<T>);
+  XL_SHARED(rows, ScalarTileRows<T>);
   C* const staging = reinterpret_cast<C*>(shared_bytes);
   C* const tile = scalar_tile<C, kColumns>(staging, 0);   // dS [query][position]
   C* const chunk = scalar_tile<C, kColumns>(staging, 1);  // scratch of scores
   const RelativeProblem<T>& shared = problem.forward.shared;
-  const int position_tiles = (shared.position_rows + kSide - 1) / kSide;
-  const int row0 = static_cast<int>(blockIdx.x) % position_tiles * kSide;
-  const int head_index = static_cast<int>(blockIdx.x) / position_tiles % shared.heads;
-  const int split = static_cast<int>(blockIdx.x) / position_tiles / shared.heads;
+  const PositionBlock<C> part(problem.shared);
   const int memory = shared.band.memory;
 
   C sums[kMicro][kColumns] = {};
-  C row_total = 0;  // of dS for position row0 + threadIdx.x
-  const int begin = static_cast<int>(static_cast<int64_t>(shared.batch) * split / problem.shared.splits);
-  const int end = static_cast<int>(static_cast<int64_t>(shared.batch) * (split + 1) / problem.shared.splits);
-  for (int batch = begin; batch < end; ++batch) {
-    PermutationGradientTile<T> block(problem, rows, batch, head_index);
+  C row_total = 0;  // of dS for position part.row0 + threadIdx.x
+  for (int batch = part.batch_begin; batch < part.batch_end; ++batch) {
+    PermutationGradientTile<T> block(problem, rows, batch, part.head);
     const bool reversed = block.reversed();
-    const int sign = reversed ? -1 : 1, nearest_row = shared.first_distance + row0;
+    const int sign = reversed ? -1 : 1, nearest_row = shared.first_distance + part.row0;
     // Distances of the rows of r: [lowest, lowest + kSide).
     const int lowest = reversed ? -(nearest_row + kSide - 1) : nearest_row;
     for (int t = 0; t < tiles; ++t) {
@@ -61,23 +56,10 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
       if (!any) continue;
       add_tile_product(tile, row_operand<T>([&](int i) { return block.query(i); }, shared.scale, block.head.position_bias()),
                        shared.head_dim, staging, sums);
-      if (threadIdx.x < kSide) {
-        for (int i = 0; i < kSide; ++i) row_total += tile[i * Tile::kStride + threadIdx.x];
-      }
+      add_column_sum(tile, row_total);
     }
   }
-#pragma unroll
-  for (int r = 0; r < kMicro; ++r) {
-    const int row = row0 + scalar_y() * kMicro + r;
-    if (row >= shared.position_rows) continue;
-    C* const to = problem.shared.partial +
-                  ((static_cast<int64_t>(split) * shared.position_rows + row) * shared.heads + head_index) * shared.head_dim;
-    write_columns<C>(sums[r], 1, shared.head_dim, to);
-  }
-  const int row = row0 + static_cast<int>(threadIdx.x);
-  if (threadIdx.x < kSide && row < shared.position_rows) {
-    problem.shared.partial_sums[(static_cast<int64_t>(split) * shared.heads + head_index) * shared.position_rows + row] = row_total;
-  }
+  part.write(problem.shared, sums, row_total);
 }
 
 }  // namespace xlformers::cuda

@@ -4,14 +4,10 @@
 #include "core/permutation_view.h"
 #include "cuda/attention_scalar_tile.cuh"
 #include "cuda/elementwise.cuh"
+#include "cuda/permutation_slots.h"
 #include "cuda/relative_problem.cuh"
 
 namespace xlformers::cuda {
-
-// A row of a stream and the current row at which it stands, -1: nowhere.
-struct StreamSlot {
-  int32_t row, position;
-};
 
 template <typename T>
 struct PermutationStream {
@@ -42,32 +38,6 @@ struct PermutationProblem {
   const int32_t* key_ranks;  // [batch, keys], memory first; null: nothing is hidden by rank
   const uint8_t* mask;       // [1 or batch, length, length] or null
   bool mask_by_batch;
-};
-
-// Item i of [batch, length]: puts row n of its batch row in its place by position. A count of the rows before it, length steps a row: for
-// 85 rows of 512 it is nothing, and for 8192 rows 67M comparisons a batch row, from the first-level cache.
-struct SortStreamRows {
-  const int32_t* positions;
-  int length, current;
-  Operator op;
-  StreamSlot* slots;
-  DataError* error;
-
-  __device__ int place(int64_t at) const {
-    const int position = positions[at];
-    return position >= 0 && position < current ? position : INT32_MAX;
-  }
-  __device__ void operator()(int64_t i) const {
-    const int64_t batch = i / length, first = batch * length;
-    const int n = static_cast<int>(i - first), given = positions[i], own = place(i);
-    if (given < -1 || given >= current) report(error, op, DataErrorKind::batch_position, n + (batch << 32), given, -1, current);
-    int before = 0;
-    for (int m = 0; m < length; ++m) {
-      const int other = place(first + m);
-      before += other < own || (other == own && m < n) ? 1 : 0;
-    }
-    slots[first + before] = {n, own == INT32_MAX ? -1 : own};
-  }
 };
 
 // Item i of [batch, keys]: the key's rank. Padding and what precedes the memory's start have INT32_MAX, above every query's; the rest of
@@ -158,9 +128,7 @@ Status make_stream(const Context& context, const PermutationAttentionParams& par
   Status status = ok_status();
   const int64_t rows = params.batch * given.length;
   if (given.positions != nullptr && rows > 0) {
-    StreamSlot* const slots = context.workspace.allocate<StreamSlot>(rows);
-    stream->slots = slots;
-    status = for_each(context, name, rows, SortStreamRows{given.positions, stream->length, problem.length, shared.op, slots, context.data_error});
+    status = sort_rows(context, shared.op, given.positions, params.batch, stream->length, problem.length, &stream->slots);
   }
   if (problem.segment_embedding != nullptr && rows > 0 && status.ok()) {
     C* const scores = context.workspace.allocate<C>(2 * rows * shared.heads);

@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
   using Tile = ScalarTile<C>;
   constexpr int kMicro = Tile::kMicro, kSide = Tile::kSide;
   XL_DYNAMIC_SHARED(shared_bytes);
-  XL_SHARED(rows, TileRows<T>);
+  XL_SHARED(rows, ScalarTileRows<T>);
   C* const staging = reinterpret_cast<C*>(shared_bytes);
   C* const tile = scalar_tile<C, kColumns>(staging, 0);  // dS [key][query], or by distances [distance][query]
   const PermutationProblem<T>& forward = problem.forward;

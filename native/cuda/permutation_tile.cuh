@@ -5,32 +5,20 @@
 // tile is wide, from which each score picks its own; as sorted rows stand close together, there are few such products.
 #pragma once
 
-#include "cuda/permutation_problem.cuh"
+#include "cuda/permutation_rows.cuh"
 #include "cuda/relative_scalar_gradient.cuh"
 
 namespace xlformers::cuda {
 
-// What is hidden has this score, as in XLNet, where 1e30 is subtracted: a row that sees nothing averages over all keys. The log-sum-exp of
-// such a row is below kBlind.
-constexpr double kHiddenScore = -1e30;
-constexpr double kBlind = -5e29;
-
-// The rows of a tile, in shared memory.
+// The rows of a tile and what a gradient needs of them, in shared memory.
 template <typename T>
-struct TileRows {
+struct ScalarTileRows : TileRows<T, ScalarTile<Compute<T>>::kSide> {
   using C = Compute<T>;
-  static constexpr int kSide = ScalarTile<C>::kSide;
 
   PermutationStream<T> stream;
-  bool is_query;        // of the two streams
-  int row[kSide];       // of the stream, -1: none
-  int position[kSide];  // -1: stands nowhere; consecutive rows go on behind the last
-  int rank[kSide], segment[kSide];
-  C segment_scores[2][kSide];
-  C log_sum_exp[kSide];                // of rows that stand somewhere, where a forward pass has been
-  int first_position, last_position;  // of those that stand somewhere; none: last < first
-
-  __device__ bool present(int i) const { return row[i] >= 0 && position[i] >= 0; }
+  bool is_query;                            // of the two streams
+  C log_sum_exp[ScalarTile<C>::kSide];      // of rows that stand somewhere, where a forward pass has been
+  int first_position, last_position;        // of those that stand somewhere; none: last < first
 };
 
 // Tiles of both streams, of one batch row and head.
@@ -49,10 +37,10 @@ struct PermutationTile {
   static_assert(kMicro * kMicro <= 32, "one bit an element");
 
   const PermutationProblem<T>& problem;
-  TileRows<T>& rows;
+  ScalarTileRows<T>& rows;
   RelativeHead<T> head;
 
-  __device__ PermutationTile(const PermutationProblem<T>& the_problem, TileRows<T>& shared_rows, int batch, int head_index)
+  __device__ PermutationTile(const PermutationProblem<T>& the_problem, ScalarTileRows<T>& shared_rows, int batch, int head_index)
       : problem(the_problem), rows(shared_rows), head(the_problem.shared, batch, head_index, 0) {}
 
   // Tile t of the batch row and head: those of the content stream, then those of the query stream. For all threads.
@@ -82,23 +70,16 @@ struct PermutationTile {
     return ((static_cast<int64_t>(head.batch) * rows.stream.length + row) * problem.shared.heads + head.head) * problem.shared.head_dim;
   }
 
-  __device__ const T* query(int i) const { return rows.present(i) ? rows.stream.query.row(head.batch, rows.row[i], head.column()) : nullptr; }
+  __device__ const T* query(int i) const { return rows.query[i]; }
   // The row of r of a distance as this batch row reads it.
   __device__ const T* position(int of_distance) const {
     return head.position((reversed() ? -of_distance : of_distance) - problem.shared.first_distance);
   }
 
   __device__ bool sees(int i, int key) const {
-    if (!rows.present(i) || key < 0 || key >= problem.shared.band.keys) return false;
-    const int position = rows.position[i], current = key - problem.shared.band.memory;
-    if (rows.stream.sees_itself && current == position) return true;
-    if (key < head.first_key(position) || key >= head.end_key(position)) return false;
-    if (problem.key_ranks != nullptr && problem.key_ranks[static_cast<int64_t>(head.batch) * problem.shared.band.keys + key] >= rows.rank[i]) {
-      return false;
-    }
-    if (problem.mask == nullptr || current < 0) return true;
-    const int64_t length = problem.length;
-    return problem.mask[((problem.mask_by_batch ? head.batch : 0) * length + position) * length + current] == 0;
+    const int keys = problem.shared.band.keys;
+    const bool ranked = problem.key_ranks != nullptr && key < keys;
+    return rows.sees(i, key, ranked ? problem.key_ranks[static_cast<int64_t>(head.batch) * keys + key] : INT32_MIN, problem, head.batch);
   }
 
   // What the thread's rows see of its keys in the tile that begins at key0.
@@ -178,29 +159,12 @@ struct PermutationTile {
 
  private:
   __device__ void load_row(int i, int first, bool after_forward) {
-    const PermutationStream<T>& stream = rows.stream;
-    const int index = first + i;
-    StreamSlot slot = {index < stream.length ? index : -1, index};
-    bool last = index == stream.length - 1;
-    if (stream.slots != nullptr) {
-      const StreamSlot* const slots = stream.slots + static_cast<int64_t>(head.batch) * stream.length;
-      slot = index < stream.length ? slots[index] : StreamSlot{-1, -1};
-      last = last || (slot.row >= 0 && slots[index + 1].position < 0);
-    }
-    const bool present = slot.row >= 0 && slot.position >= 0;
-    rows.row[i] = slot.row;
-    rows.position[i] = slot.position;
-    if (i == 0) rows.first_position = present ? slot.position : 0;
+    const bool last = rows.load(i, first + i, problem, rows.stream, head);
+    const bool present = rows.present(i);
+    if (i == 0) rows.first_position = present ? rows.position[0] : 0;
     if (i == 0 && !present) rows.last_position = -1;
-    if (present && (last || i == kSide - 1)) rows.last_position = slot.position;
-    const int64_t place = static_cast<int64_t>(head.batch) * problem.length + slot.position;
-    rows.rank[i] = present && problem.query_ranks != nullptr ? problem.query_ranks[place] : INT32_MAX;
-    if (problem.segments != nullptr && problem.segment_embedding != nullptr) {
-      rows.segment[i] = present ? problem.segments[place] : 0;
-#pragma unroll
-      for (int w = 0; w < 2; ++w) rows.segment_scores[w][i] = present ? stream.segment_scores[2 * statistic_offset(slot.row) + w] : C{0};
-    }
-    if (after_forward) rows.log_sum_exp[i] = present ? stream.log_sum_exp[statistic_offset(slot.row)] : C{0};
+    if (last) rows.last_position = rows.position[i];
+    if (after_forward) rows.log_sum_exp[i] = present ? rows.stream.log_sum_exp[statistic_offset(rows.row[i])] : C{0};
   }
 
   // Adds to each score the product of its row and distance, where the chunk [row][distance - nearest] has it.

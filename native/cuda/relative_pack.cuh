@@ -127,26 +127,36 @@ Status make_terms(const Context& context, const char* name, const Items& items, 
                 bias, head_dim, made);
 }
 
+// Positions, keys and values of `problem` packed, in `rows`, a copy of it.
+template <typename T>
+Status pack_keys(const Context& context, const char* name, const RelativeProblem<T>& problem, RelativeProblem<T>* rows) {
+  const StridedRows<const T> positions = {problem.position, problem.position_stride, 0};
+  StridedRows<const T> packed_positions;
+  Status status = pack_rows(context, name, positions, 1, problem.position_rows, problem, &packed_positions);
+  rows->position = packed_positions.first;
+  rows->position_stride = packed_positions.row_stride;
+  if (status.ok()) status = pack_joined(context, name, problem, &rows->key);
+  if (status.ok()) status = pack_joined(context, name, problem, &rows->value);
+  rows->head_dim = (problem.head_dim + 7) / 8 * 8;
+  return status;
+}
+
+template <typename T>
+Status make_position_terms(const Context& context, const char* name, const RelativeProblem<T>& rows, int head_dim, const float** terms) {
+  return make_terms(context, name, PositionItems<T>{rows}, static_cast<int64_t>(rows.heads) * rows.position_rows, rows.position_bias, head_dim,
+                    terms);
+}
+
 template <typename T>
 Status make_tensor_problem(const Context& context, const char* name, const RelativeProblem<T>& problem, TensorProblem<T>* tensor) {
   *tensor = {problem, problem.head_dim, nullptr};
   RelativeProblem<T>& rows = tensor->rows;
   Status status = ok_status();
-  const StridedRows<const T> positions = {problem.position, problem.position_stride, 0};
-  const bool aligned = keys_are_aligned(problem) && is_aligned(problem.query);
-  if (!aligned) {
-    StridedRows<const T> packed_positions;
+  if (!keys_are_aligned(problem) || !is_aligned(problem.query)) {
     status = pack_rows(context, name, problem.query, problem.batch, problem.query_length, problem, &rows.query);
-    if (status.ok()) status = pack_rows(context, name, positions, 1, problem.position_rows, problem, &packed_positions);
-    rows.position = packed_positions.first;
-    rows.position_stride = packed_positions.row_stride;
-    if (status.ok()) status = pack_joined(context, name, problem, &rows.key);
-    if (status.ok()) status = pack_joined(context, name, problem, &rows.value);
-    rows.head_dim = (problem.head_dim + 7) / 8 * 8;
+    if (status.ok()) status = pack_keys(context, name, problem, &rows);
   }
-  if (!status.ok()) return status;
-  return make_terms(context, name, PositionItems<T>{rows}, static_cast<int64_t>(rows.heads) * rows.position_rows, problem.position_bias,
-                    problem.head_dim, &tensor->position_terms);
+  return status.ok() ? make_position_terms(context, name, rows, problem.head_dim, &tensor->position_terms) : status;
 }
 
 }  // namespace xlformers::cuda

@@ -21,7 +21,6 @@ __global__ void __launch_bounds__(kScalarThreads, 1) relative_scalar_key_gradien
   const int pair = static_cast<int>(blockIdx.x) / tiles;
   const RelativeGradientHead<T> head(problem, pair / forward.heads, pair % forward.heads);
   const int key0 = static_cast<int>(blockIdx.x) % tiles * kSide;
-  const int own = key0 + scalar_y() * kMicro;
 
   C key_sums[kMicro][kColumns] = {}, value_sums[kMicro][kColumns] = {};
   C column_sum = 0;  // of dS for key key0 + threadIdx.x
@@ -37,20 +36,9 @@ __global__ void __launch_bounds__(kScalarThreads, 1) relative_scalar_key_gradien
     const auto queries = row_operand<T>([&](int i) { return head.query(query0 + i); }, forward.scale, head.content_bias());
     add_tile_product(score_tile, queries, forward.head_dim, staging, key_sums);
     add_tile_product(probability_tile, out_gradients, forward.head_dim, staging, value_sums);
-    if (threadIdx.x < kSide) {
-      for (int i = 0; i < kSide; ++i) column_sum += score_tile[i * Tile::kStride + threadIdx.x];
-    }
+    add_column_sum(score_tile, column_sum);
   }
-#pragma unroll
-  for (int r = 0; r < kMicro; ++r) {
-    if (own + r >= forward.band.keys) continue;
-    write_columns<T>(key_sums[r], 1, forward.head_dim, problem.key_gradient.row(head.batch, own + r, head.column()));
-    write_columns<T>(value_sums[r], 1, forward.head_dim, problem.value_gradient.row(head.batch, own + r, head.column()));
-  }
-  const int key = key0 + static_cast<int>(threadIdx.x);
-  if (threadIdx.x < kSide && key < forward.band.keys) {
-    problem.key_sums[static_cast<int64_t>(pair) * forward.band.keys + key] = column_sum;
-  }
+  write_key_gradients<T>(problem, head, key0, key_sums, value_sums, column_sum);
 }
 
 }  // namespace xlformers::cuda

@@ -17,17 +17,13 @@ __global__ void __launch_bounds__(kScalarThreads, 1) relative_scalar_position_gr
   C* const staging = reinterpret_cast<C*>(shared_bytes);
   C* const tile = scalar_tile<C, kColumns>(staging, 0);  // dS [query][position]
   const RelativeProblem<T>& forward = problem.forward;
-  const int tiles = (forward.position_rows + kSide - 1) / kSide;
-  const int row0 = static_cast<int>(blockIdx.x) % tiles * kSide;
-  const int head_index = static_cast<int>(blockIdx.x) / tiles % forward.heads;
-  const int split = static_cast<int>(blockIdx.x) / tiles / forward.heads;
+  const PositionBlock<C> part(problem);
+  const int row0 = part.row0;
 
   C sums[kMicro][kColumns] = {};
   C row_total = 0;  // of dS for position row0 + threadIdx.x
-  const int begin = static_cast<int>(static_cast<int64_t>(forward.batch) * split / problem.splits);
-  const int end = static_cast<int>(static_cast<int64_t>(forward.batch) * (split + 1) / problem.splits);
-  for (int batch = begin; batch < end; ++batch) {
-    const RelativeGradientHead<T> head(problem, batch, head_index);
+  for (int batch = part.batch_begin; batch < part.batch_end; ++batch) {
+    const RelativeGradientHead<T> head(problem, batch, part.head);
     const auto positions = row_operand<T>([&](int p) { return head.position(row0 + p); });
     for (int query0 = 0; query0 < forward.query_length; query0 += kSide) {
       const int last = min(query0 + kSide, forward.query_length) - 1;
@@ -46,23 +42,10 @@ __global__ void __launch_bounds__(kScalarThreads, 1) relative_scalar_position_gr
       score_gradients(head, query0 + scalar_y() * kMicro, corner + (scalar_y() - scalar_x()) * kMicro, 1, -1, scores, products);
       store_tile<C>(products, tile, Tile::kStride, 1);
       add_tile_product(tile, queries, forward.head_dim, staging, sums);
-      if (threadIdx.x < kSide) {
-        for (int i = 0; i < kSide; ++i) row_total += tile[i * Tile::kStride + threadIdx.x];
-      }
+      add_column_sum(tile, row_total);
     }
   }
-#pragma unroll
-  for (int r = 0; r < kMicro; ++r) {
-    const int row = row0 + scalar_y() * kMicro + r;
-    if (row >= forward.position_rows) continue;
-    C* const to =
-        problem.partial + ((static_cast<int64_t>(split) * forward.position_rows + row) * forward.heads + head_index) * forward.head_dim;
-    write_columns<C>(sums[r], 1, forward.head_dim, to);
-  }
-  const int row = row0 + static_cast<int>(threadIdx.x);
-  if (threadIdx.x < kSide && row < forward.position_rows) {
-    problem.partial_sums[(static_cast<int64_t>(split) * forward.heads + head_index) * forward.position_rows + row] = row_total;
-  }
+  part.write(problem, sums, row_total);
 }
 
 }  // namespace xlformers::cuda

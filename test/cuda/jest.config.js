@@ -1,5 +1,5 @@
 'use strict';
-// The operators' tests on the CUDA kernels in the emulator: `npx jest --config test/cuda/jest.config.js [files]`.
+// Tests of operators and models on the CUDA kernels in the emulator: `npx jest --config test/cuda/jest.config.js [files]`.
 const { plugin } = require('./emulator');
 
 // The addon reads them from the environment of the process, which test workers inherit and sandboxes only copy.
@@ -12,7 +12,7 @@ module.exports = {
   ...require('../../jest.config.js'),
   rootDir: '../..',
   displayName: 'cuda, emulated',
-  testMatch: ['<rootDir>/test/ops/*.test.ts'],
+  testMatch: ['<rootDir>/test/ops/*.test.ts', '<rootDir>/test/models/{fixtures,xlnetFixtures}.test.ts'],
   globalSetup: '<rootDir>/test/cuda/buildEmulator.js',
   testTimeout: 900_000,
 };

@@ -49,18 +49,42 @@ describe.each(programs)('%s', (program) => {
   });
 });
 
-/** The tests of test/ops once more, in a process of their own, whose environment says where the CUDA plugin is. */
-describe('operators on the CUDA kernels', () => {
+/** Tests of operators and models once more, in a process of their own, whose environment says where the CUDA plugin is. */
+describe('tests on the CUDA kernels', () => {
   const jest = path.join(repository, 'node_modules', 'jest', 'bin', 'jest.js');
-  // XLNet's attention has kernels that are not proven yet.
-  const operators = ['embedding', 'linear', 'losses', 'normalization', 'optimizer', 'relativeAttention'];
 
-  test.each(operators)(
-    '%s',
-    (operator) => {
-      const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', `test/ops/${operator}.test.ts`];
-      const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: repository, encoding: 'utf8' });
-      expect([status, status === 0 ? '' : stdout + stderr]).toEqual([0, '']);
+  /** How many tests of a file passed, of those whose names match; fails with what Jest says where one does not. */
+  function passed(file: string, names = ''): number {
+    const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', '--json', '-t', names, file];
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: repository, encoding: 'utf8' });
+    expect([status, status === 0 ? '' : stderr]).toEqual([0, '']);
+    return (JSON.parse(stdout) as { numPassedTests: number }).numPassedTests;
+  }
+
+  const operators = [
+    'arguments',
+    'embedding',
+    'float32',
+    'linear',
+    'losses',
+    'normalization',
+    'optimizer',
+    'permutationAttention',
+    'relativeAttention',
+  ];
+  test.each(operators)('operators: %s', (name) => expect(passed(`test/ops/${name}.test.ts`)).toBeGreaterThan(0), 600_000);
+
+  // The folders that have most in them: memory, both attentions' bands and masks, adaptive softmax, both streams, losses, gradients.
+  const fixtures: [string, string[]][] = [
+    ['fixtures', ['txl-lm-div4', 'txl-pre-lnorm-tied-r', 'txl-same-length-clamp']],
+    ['xlnetFixtures', ['xlnet-bi-data', 'xlnet-lm-two-stream', 'xlnet-memory']],
+  ];
+  test.each(fixtures)(
+    'models: %s',
+    (name, folders) => {
+      const number = passed(`test/models/${name}.test.ts`, `^(${folders.join('|')}) `);
+      // In float32 and float64.
+      expect(number).toBe(2 * folders.length);
     },
     600_000,
   );

@@ -38,7 +38,7 @@ import {
   type TypedArray,
 } from '../../lib';
 import { resolveDevice } from '../../lib/device';
-import { cpu, ids, leaf, product, tensor } from './operators';
+import { cpu, ids, leaf, onDevice, product, tensor } from './operators';
 import { TestRandom } from './random';
 
 export interface OperatorCase {
@@ -151,7 +151,7 @@ function elementCases(): OperatorCase[] {
       name: 'maskedFill',
       shapes: [shape],
       terms: 1,
-      run: ([x]) => [maskedFill(x!, Tensor.from(bits, shape, cpu), -3)],
+      run: ([x]) => [maskedFill(x!, Tensor.from(bits, shape, onDevice), -3)],
     },
     { name: 'binaryMask', shapes: [shape], terms: 1, run: ([x]) => [binaryMask(x!), binaryMask(x!, true)] },
     {
