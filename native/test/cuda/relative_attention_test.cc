@@ -1,14 +1,13 @@
 // Relative attention in bf16 and fp16, which the operator harness does not have, against double precision: odd shapes, bands, memory,
 // strides and schedules.
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <type_traits>
 
 #include "cuda/device.cuh"
 #include "cuda/kernel.h"
 #include "cuda/relative_reference.h"
-#include "simt/testing.h"
+#include "operator_runner.h"
 
 using namespace simt::testing;
 using namespace relative_test;
@@ -116,15 +115,9 @@ struct Problem {
 };
 
 void run(xlformers::cuda::Kernel kernel, const void* params) {
-  static xlformers::cuda::Workspace workspace;
-  const xlformers::cuda::DeviceProperties properties = {80, 4, 99 * 1024, int64_t{1} << 30};
-  DeviceArray<xlformers::cuda::DataError> error(1);
-  std::memset(static_cast<void*>(error.data()), 0, sizeof(xlformers::cuda::DataError));
-  simt::mark_initialized(error.data());
-  expect_ok(kernel({nullptr, workspace, properties, error.data()}, params));
-  expect_ok(xlformers::cuda::runtime::synchronize(nullptr));
-  workspace.reset();
-  EXPECT_EQUAL(error[0].claimed, 0u);
+  OperatorRunner runner;
+  expect_ok(runner.run([&](const xlformers::cuda::Context& context) { return kernel(context, params); }));
+  EXPECT_EQUAL(runner.error().claimed, 0u);
 }
 
 // |got - expected| <= tolerance * max(1, largest |expected|) everywhere.
@@ -198,8 +191,8 @@ std::vector<double> check_gradient(const Shape& s, int gap) {
   const auto narrowed_out = narrowed<T>(expected.out);
   std::copy(narrowed_out.begin(), narrowed_out.end(), problem.out.data());
   std::copy(expected.log_sum_exp.begin(), expected.log_sum_exp.end(), problem.log_sum_exp.data());
-  simt::mark_initialized(problem.out.data());
-  simt::mark_initialized(problem.log_sum_exp.data());
+  simt::mark_initialized(problem.out.data(), expected.out.size() * sizeof(T));
+  simt::mark_initialized(problem.log_sum_exp.data(), expected.log_sum_exp.size() * sizeof(float));
   DeviceArray<T> out_gradient(narrowed<T>(operands.out_gradient));
   DeviceArray<T> query(problem.query.size()), current(problem.current.size()), memory(problem.memory.size());
   DeviceArray<T> position(problem.position.size()), content_bias(problem.content_bias.size()), position_bias(problem.position_bias.size());
@@ -242,7 +235,7 @@ void check_probabilities(const Shape& s) {
   const Results expected = reference(s, operands, kSeed, kOffset);
   Problem<T> problem(s, operands, 3);
   std::copy(expected.log_sum_exp.begin(), expected.log_sum_exp.end(), problem.log_sum_exp.data());
-  simt::mark_initialized(problem.log_sum_exp.data());
+  simt::mark_initialized(problem.log_sum_exp.data(), expected.log_sum_exp.size() * sizeof(float));
   DeviceArray<T> probabilities(expected.probabilities.size());
   const xlformers::RelativeAttentionProbabilitiesParams params = {problem.params(), probabilities.data()};
   run(xlformers::cuda::relative_attention_probabilities, &params);
