@@ -2,6 +2,7 @@
 // chunks of rows and blocks of columns, so that the logits of a large vocabulary never exist all at once.
 #pragma once
 
+#include "core/adaptive_softmax.h"
 #include "cpu/kernels.h"
 #include "cpu/log_sum_exp.h"
 
@@ -12,44 +13,6 @@ constexpr int64_t kLogitBytes = 16 << 20;
 constexpr int64_t kMostChunkRows = 1024;
 // Rather than fewer rows, columns are split: every chunk reads all weights.
 constexpr int64_t kFewestChunkRows = 128;
-
-// Columns of logits that come from one weight matrix.
-struct LogitPart {
-  const void* weight;  // [columns, width]
-  const void* bias;    // [columns] or null
-  void* weight_gradient;
-  void* bias_gradient;
-  int64_t columns;
-};
-
-// One softmax: a tail cluster's words, or the head's words followed by one column per tail.
-struct Softmax {
-  const SoftmaxCluster* cluster;
-  LogitPart parts[2];
-  int part_count;
-  int64_t columns;
-};
-
-static inline Softmax softmax_of(const AdaptiveSoftmaxParams& params, int32_t index) {
-  const SoftmaxCluster& cluster = params.clusters[index];
-  Softmax softmax = {};
-  softmax.cluster = &cluster;
-  softmax.parts[0] = {cluster.weight, cluster.bias, cluster.weight_gradient, cluster.bias_gradient, cluster.size};
-  softmax.part_count = 1;
-  softmax.columns = cluster.size;
-  if (index == 0 && params.cluster_count > 1) {
-    softmax.parts[1] = {params.cluster_weight, params.cluster_bias, params.cluster_weight_gradient,
-                        params.cluster_bias_gradient, params.cluster_count - 1};
-    softmax.part_count = 2;
-    softmax.columns += params.cluster_count - 1;
-  }
-  return softmax;
-}
-
-// The head's column of tail `index`, counted from the end of the head's words.
-static inline int64_t tail_column(const AdaptiveSoftmaxParams& params, int32_t index) {
-  return params.reversed_clusters != 0 ? params.cluster_count - 1 - index : index - 1;
-}
 
 // The cluster an id belongs to, or -1.
 static inline int32_t cluster_of(const AdaptiveSoftmaxParams& params, int64_t id) {

@@ -1,53 +1,16 @@
-// What the operators of the projected adaptive softmax share on the host: a softmax's weights, matrix products, and the
-// logits of one chunk of rows after another (native/cpu/adaptive_softmax.h).
+// What the operators of the projected adaptive softmax share on the host: matrix products, and the logits of one chunk
+// of rows after another (native/cpu/adaptive_softmax.h).
 //
 // Logits are stored in the operand's type, as matrix_product writes them; sums and losses have Compute<T>. The label's
 // logit is taken from the same stored logits, so that no loss is negative.
 #pragma once
 
+#include "core/adaptive_softmax.h"
 #include "cuda/adaptive_rows.cuh"
 #include "cuda/adaptive_softmax.h"
 #include "cuda/gemm.h"
 
 namespace xlformers::cuda {
-
-// Columns of logits that come from one weight matrix.
-struct LogitPart {
-  const void* weight;  // [columns, width]
-  const void* bias;    // [columns] or null
-  void* weight_gradient;
-  void* bias_gradient;
-  int64_t columns;
-};
-
-// One softmax: a tail cluster's words, or the head's words followed by one column per tail.
-struct Softmax {
-  const SoftmaxCluster* cluster;
-  LogitPart parts[2];
-  int part_count;
-  int64_t columns;
-};
-
-inline Softmax softmax_of(const AdaptiveSoftmaxParams& params, int32_t index) {
-  const SoftmaxCluster& cluster = params.clusters[index];
-  Softmax softmax = {};
-  softmax.cluster = &cluster;
-  softmax.parts[0] = {cluster.weight, cluster.bias, cluster.weight_gradient, cluster.bias_gradient, cluster.size};
-  softmax.part_count = 1;
-  softmax.columns = cluster.size;
-  if (index == 0 && params.cluster_count > 1) {
-    softmax.parts[1] = {params.cluster_weight, params.cluster_bias, params.cluster_weight_gradient,
-                        params.cluster_bias_gradient, params.cluster_count - 1};
-    softmax.part_count = 2;
-    softmax.columns += params.cluster_count - 1;
-  }
-  return softmax;
-}
-
-// The head's column of tail `index`, counted from the end of the head's words.
-inline int64_t tail_column(const AdaptiveSoftmaxParams& params, int32_t index) {
-  return params.reversed_clusters != 0 ? params.cluster_count - 1 - index : index - 1;
-}
 
 // Enqueues the grouping of rows by the cluster of their label.
 class RowGroups {

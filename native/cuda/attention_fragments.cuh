@@ -16,8 +16,8 @@ __device__ __forceinline__ int fragment_row() { return lane_index() / 4; }
 __device__ __forceinline__ int fragment_column() { return lane_index() % 4 * 2; }
 
 // Starts copying `rows` rows of `columns` columns (a multiple of 8, 16-byte aligned) to place(i), zeros up to D. row(i) null: zeros.
-// `valid`: any aligned address of the operand.
-template <int D, int kThreads, typename T, typename RowAt, typename PlaceOf>
+// `valid`: any aligned address of the operand. kOneByOne: no registers are left for the addresses of several pieces.
+template <int D, int kThreads, bool kOneByOne = (D > 128), typename T, typename RowAt, typename PlaceOf>
 __device__ __forceinline__ void copy_rows(int rows, int columns, const T* valid, const RowAt& row, const PlaceOf& place) {
   constexpr int kPieces = D / 8;
   const auto copy = [&](int x) {
@@ -27,8 +27,7 @@ __device__ __forceinline__ void copy_rows(int rows, int columns, const T* valid,
     cp_async<16>(place(i) + column, present ? from + column : valid, present ? 16 : 0);
   };
   const int first = static_cast<int>(threadIdx.x), end = rows * kPieces;
-  if constexpr (D > 128) {
-    // Large heads leave no registers for the addresses of several pieces.
+  if constexpr (kOneByOne) {
 #pragma unroll 1
     for (int x = first; x < end; x += kThreads) copy(x);
   } else {
@@ -37,9 +36,9 @@ __device__ __forceinline__ void copy_rows(int rows, int columns, const T* valid,
 }
 
 // The same to consecutive rows of a tile.
-template <int D, int kThreads, typename T, typename RowAt>
+template <int D, int kThreads, bool kOneByOne = (D > 128), typename T, typename RowAt>
 __device__ __forceinline__ void copy_tile(int rows, int columns, const T* valid, const RowAt& row, T* tile) {
-  copy_rows<D, kThreads>(rows, columns, valid, row, [&](int i) { return tile + i * head_stride(D); });
+  copy_rows<D, kThreads, kOneByOne>(rows, columns, valid, row, [&](int i) { return tile + i * head_stride(D); });
 }
 
 // Fragments B [16, 8] of k-steps k and k + 1, from 8 rows in shared memory: column n of B is row n.
@@ -87,7 +86,7 @@ __device__ __forceinline__ void multiply_rows(const uint32_t (&held)[kHeld][4], 
     for (int k = 0; k < D / 16; ++k) mma_m16n8k16<T>(sums, held[k], b[k][0], b[k][1]);
   } else {
     static_assert(D % 32 == 0, "k-steps come in pairs");
-#pragma unroll
+#pragma unroll 2  // registers
     for (int k = 0; k < D / 16; k += 2) {
       uint32_t a[4], b[4];
       load_row_pair<D>(right, k, b);

@@ -1,4 +1,5 @@
 #include "cuda/relative_gradient.h"
+#include "cuda/relative_gradient_plan.h"
 #include "cuda/relative_gradient_sums.cuh"
 #include "cuda/relative_pack.cuh"
 #include "cuda/relative_scalar_key_gradient.cuh"
@@ -60,7 +61,7 @@ Status run_tensor(const Context& context, const RelativeGradientProblem<T>& grad
 }
 
 template <typename T>
-Status differentiate(const Context& context, const RelativeAttentionGradientParams& params) {
+Status differentiate(const Context& context, const RelativeAttentionGradientParams& params, int chunks) {
   using C = Compute<T>;
   RelativeGradientProblem<T> problem;
   RelativeProblem<T>& forward = problem.forward;
@@ -73,10 +74,13 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
   problem.key_gradient = gradient_rows<T>(params.memory_key_gradient, params.current_key_gradient, params.forward);
   problem.value_gradient = gradient_rows<T>(params.memory_value_gradient, params.current_value_gradient, params.forward);
   problem.position_gradient = static_cast<T*>(params.position_gradient);
-  problem.splits = position_splits(context, forward);
+  problem.chunks = chunks;
+  problem.splits = chunks > 0 ? forward.batch * chunks : position_splits(context, forward);
+  problem.padded_head_dim = padded_head_dim(forward.head_dim);
   problem.delta = context.workspace.allocate<C>(pairs * forward.query_length);
   problem.key_sums = context.workspace.allocate<C>(pairs * forward.band.keys);
-  problem.partial = context.workspace.allocate<C>(problem.splits * forward.position_rows * width);
+  const int64_t partial_width = chunks > 0 ? int64_t{forward.heads} * problem.padded_head_dim : width;
+  problem.partial = context.workspace.allocate<C>(int64_t{problem.splits} * forward.position_rows * partial_width);
   problem.partial_sums = context.workspace.allocate<C>(int64_t{problem.splits} * forward.heads * forward.position_rows);
 
   status = make_delta(context, kName, DeltaRows<T>{problem.out_gradient, forward.out, forward.batch, forward.query_length, forward.heads,
@@ -88,7 +92,11 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
       status = run_scalar(context, problem);
     }
   }
-  if (status.ok()) status = for_each(context, kName, forward.position_rows * width, SumPositionGradient<T>{problem});
+  if (status.ok()) {
+    const int64_t elements = forward.position_rows * width;
+    status = chunks > 0 ? for_each(context, kName, elements, SumDiagonalGradient<T>{problem})
+                        : for_each(context, kName, elements, SumPositionGradient<T>{problem});
+  }
   if (status.ok()) {
     status = sum_bias_gradients(context, kName, problem, static_cast<T*>(params.content_bias_gradient), static_cast<T*>(params.position_bias_gradient));
   }
@@ -97,12 +105,22 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
 
 }  // namespace
 
-Status relative_attention_gradient(const Context& context, const void* block) {
-  const auto& params = *static_cast<const RelativeAttentionGradientParams*>(block);
+Status relative_attention_gradient_in_chunks(const Context& context, const RelativeAttentionGradientParams& params, int chunks) {
   return with_float_type(params.forward.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return differentiate<T>(context, params);
+    return differentiate<T>(context, params, chunks);
   });
+}
+
+Status relative_attention_gradient(const Context& context, const void* block) {
+  const auto& params = *static_cast<const RelativeAttentionGradientParams*>(block);
+  const RelativeAttentionParams& forward = params.forward;
+  const bool tensor_cores = forward.dtype == DType::bf16 || forward.dtype == DType::f16;
+  const GradientShape shape = {forward.batch,        forward.heads,
+                               forward.head_dim,     forward.query_length,
+                               forward.memory.length + forward.current.length, forward.position_rows};
+  return relative_attention_gradient_in_chunks(context, params,
+                                               tensor_cores ? gradient_chunks(shape, context.device.multiprocessors) : 0);
 }
 
 }  // namespace xlformers::cuda

@@ -9,4 +9,7 @@ namespace xlformers::cuda {
 template <typename T>
 Status launch_tensor_gradient(const Context& context, const TensorGradientProblem<T>& problem);
 
+// relative_attention_gradient with the number of chunks (relative_gradient_plan.h) that a test wants; 0 for f32 and f64.
+Status relative_attention_gradient_in_chunks(const Context& context, const RelativeAttentionGradientParams& params, int chunks);
+
 }  // namespace xlformers::cuda

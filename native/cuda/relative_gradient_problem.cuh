@@ -24,6 +24,10 @@ struct RelativeGradientProblem {
   C* partial;       // of dR: [splits, position_rows, heads, head_dim]
   C* partial_sums;  // of dd: [splits, heads, position_rows]
   int splits;       // of the batch, for dR
+  // Where dR is made beside dQ: parts of the queries of a batch row, so that splits are batch * chunks, and `partial` is sums of dU^T Q,
+  // [splits, heads, position_rows, padded_head_dim]. 0: by a kernel of its own.
+  int chunks;
+  int padded_head_dim;
 };
 
 template <typename T>

@@ -58,6 +58,29 @@ struct SumPositionGradient {
   }
 };
 
+// The same from sums of dU^T Q: scale * (their sum + dd v).
+template <typename T>
+struct SumDiagonalGradient {
+  RelativeGradientProblem<T> problem;
+
+  __device__ void operator()(int64_t i) const {
+    const RelativeProblem<T>& forward = problem.forward;
+    const int column = static_cast<int>(i % forward.head_dim);
+    const int64_t row = i / forward.head_dim % forward.position_rows;  // i is [heads, position_rows, head_dim]
+    const int64_t head = i / forward.head_dim / forward.position_rows;
+    const int64_t rows = static_cast<int64_t>(forward.heads) * forward.position_rows;
+    const int64_t first = head * forward.position_rows + row;
+    Compute<T> sum = 0, total = 0;
+    for (int split = 0; split < problem.splits; ++split) {
+      sum += problem.partial[(split * rows + first) * problem.padded_head_dim + column];
+      if (forward.position_bias != nullptr) total += problem.partial_sums[split * rows + first];
+    }
+    const int64_t at = head * forward.head_dim + column;
+    if (forward.position_bias != nullptr) sum += total * widen(forward.position_bias[at]);
+    problem.position_gradient[row * forward.position_stride + at] = narrow<T>(forward.scale * sum);
+  }
+};
+
 // out[block, column] = scale * sum over n of weight(n) * row(n)[column], 256 / width rows at a time. `Source` has for a block:
 // count, weight(n), row(n).
 template <typename T, typename Source>

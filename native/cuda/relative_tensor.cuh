@@ -41,22 +41,22 @@ __device__ __forceinline__ void copy_term(const float* terms, int64_t offset, in
 }
 
 // Starts copying `count` keys and values from `key` on.
-template <int D, int kThreads, typename T>
+template <int D, int kThreads, bool kOneByOne = (D > 128), typename T>
 __device__ __forceinline__ void copy_keys(const RelativeHead<T>& head, int key, int count, T* keys, T* values) {
   const RelativeProblem<T>& rows = head.problem;
-  copy_tile<D, kThreads>(
+  copy_tile<D, kThreads, kOneByOne>(
       count, rows.head_dim, rows.query.first, [&](int j) { return head.key(key + j); }, keys);
-  copy_tile<D, kThreads>(
+  copy_tile<D, kThreads, kOneByOne>(
       count, rows.head_dim, rows.query.first, [&](int j) { return head.value(key + j); }, values);
 }
 
 // Starts copying the positions of diagonals [z, z + count) and their terms into rings of `size` rows; `position`: of diagonal 0. The
 // distance falls with the diagonal.
-template <int D, int kThreads, int size, typename T>
+template <int D, int kThreads, int size, bool kOneByOne = (D > 128), typename T>
 __device__ __forceinline__ void copy_diagonals(const RelativeHead<T>& head, int position, int z, int count, const float* terms, T* ring,
                                                float* ring_terms) {
   const RelativeProblem<T>& rows = head.problem;
-  copy_rows<D, kThreads>(
+  copy_rows<D, kThreads, kOneByOne>(
       count, rows.head_dim, rows.query.first, [&](int i) { return head.position(position - z - i); },
       [&](int i) { return ring + (z + i) % size * head_stride(D); });
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {

@@ -24,12 +24,6 @@ struct ColumnGradientTile {
   static constexpr int kPartColumns = D / kParts;
 };
 
-// What a row of a tile sees, columns [begin, end), and its query's statistic.
-struct alignas(16) RowFacts {
-  int begin, end;
-  RowStatistic statistic;
-};
-
 template <typename T, int D, bool kPositions>
 struct ColumnGradientShared {
   using Tile = ColumnGradientTile<D, kPositions>;

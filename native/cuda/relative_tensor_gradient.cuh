@@ -3,6 +3,7 @@
 
 #include "cuda/attention_skew.cuh"
 #include "cuda/attention_tensor_dropout.cuh"
+#include "cuda/relative_gradient_plan.h"
 #include "cuda/relative_gradient_problem.cuh"
 #include "cuda/relative_tensor.cuh"
 
@@ -32,6 +33,12 @@ __device__ __forceinline__ RowStatistic row_statistic(const RelativeHead<T>& hea
   return {head.problem.log_sum_exp[at] * kLogOfE, gradient.delta[at]};
 }
 
+// What a row of a tile sees, columns [begin, end), and its query's statistic.
+struct alignas(16) RowFacts {
+  int begin, end;
+  RowStatistic statistic;
+};
+
 template <typename T>
 __device__ __forceinline__ const T* out_gradient_row(const TensorGradientProblem<T>& problem, const RelativeHead<T>& head, int i) {
   return i >= 0 && i < head.problem.query_length ? problem.out_gradient.row(head.batch, i, head.column()) : nullptr;
@@ -45,6 +52,15 @@ Status with_gradient_tile(int head_dim, const Visit& visit) {
   if (head_dim <= 96) return visit(std::integral_constant<int, 96>());
   if (head_dim <= 128) return visit(std::integral_constant<int, 128>());
   return visit(std::integral_constant<int, 256>());
+}
+
+inline int padded_head_dim(int head_dim) {
+  int padded = 0;
+  with_gradient_tile(head_dim, [&](auto tag) {
+    padded = decltype(tag)::value;
+    return ok_status();
+  });
+  return padded;
 }
 
 // A pair of a row whose place the problem's strides decide.

@@ -26,13 +26,20 @@ Status launch_tensor_gradient(const Context& context, const TensorGradientProble
     using Queries = QueryGradientTile<D>;
     using Keys = ColumnGradientTile<D, false>;
     using Positions = ColumnGradientTile<D, true>;
-    Status status = launch_gradient_kernel(context, pairs * tiles(rows.query_length, Queries::kQueries), Queries::kThreads,
-                                           QueryGradientShared<T, D>::kBytes, relative_tensor_query_gradient<T, D>, problem);
+    const int chunks = problem.gradient.chunks;
+    Status status = ok_status();
+    if (chunks == 0) {
+      status = launch_gradient_kernel(context, pairs * tiles(rows.query_length, Queries::kQueries), Queries::kThreads,
+                                      QueryGradientShared<T, D, false>::kBytes, relative_tensor_query_gradient<T, D>, problem);
+    } else if constexpr (D <= kMostJoinedHeadDim) {
+      status = launch_gradient_kernel(context, pairs * chunks, Queries::kThreads, QueryGradientShared<T, D, true>::kBytes,
+                                      relative_tensor_query_position_gradient<T, D>, problem);
+    }
     if (status.ok()) {
       status = launch_gradient_kernel(context, pairs * tiles(rows.band.keys, Keys::kColumns), Keys::kThreads,
                                       ColumnGradientShared<T, D, false>::kBytes, relative_tensor_column_gradient<T, D, false>, problem);
     }
-    if (status.ok()) {
+    if (status.ok() && chunks == 0) {
       const int64_t blocks = int64_t{problem.gradient.splits} * rows.heads * tiles(rows.position_rows, Positions::kColumns);
       status = launch_gradient_kernel(context, blocks, Positions::kThreads, ColumnGradientShared<T, D, true>::kBytes,
                                       relative_tensor_column_gradient<T, D, true>, problem);

@@ -1,7 +1,7 @@
-// Gradient of queries on the tensor cores.
+// Gradient of queries on the tensor cores, and that of positions beside it.
 #pragma once
 
-#include "cuda/relative_tensor_gradient.cuh"
+#include "cuda/relative_tensor_diagonal_sums.cuh"
 
 namespace xlformers::cuda {
 
@@ -19,21 +19,28 @@ struct QueryGradientTile {
   static constexpr int kRing = kQueries + kStages * kKeys;
 };
 
-template <typename T, int D>
+// kPositions: dR is made as well.
+template <typename T, int D, bool kPositions>
 struct QueryGradientShared {
   using Tile = QueryGradientTile<D>;
+  using Diagonals = std::conditional_t<kPositions, DiagonalSums<T, D, Tile::kWarps>, NoDiagonalSums>;
   T* keys;    // [kStages][kKeys][kStride]
   T* values;  // likewise
   T* ring;    // positions [kRing][kStride], as in the forward kernel
-  T* queries;
-  T* out_gradients;       // [kQueries][kStride] where registers cannot hold them
-  float* position_terms;  // [kRing]
-  float* key_terms;       // [kStages][kKeys]
+  T* queries;              // [kQueries][kStride] where registers cannot hold them, and for dR
+  T* out_gradients;        // likewise, but for dR
+  uint32_t* score_blocks;  // dU for dR
+  RowFacts* facts;         // [kQueries], columns being keys, where there are no registers for them
+  float* position_terms;   // [kRing]
+  float* key_terms;        // [kStages][kKeys]
 
   static constexpr int kStage = Tile::kKeys * Tile::kStride;
-  static constexpr int kQueryElements = Tile::kInRegisters ? 0 : Tile::kQueries * Tile::kStride;
+  static constexpr int kQueryElements = Tile::kInRegisters && !kPositions ? 0 : Tile::kQueries * Tile::kStride;
+  static constexpr int kBlockWords = Diagonals::kSharedWords;
   static constexpr size_t kElements = 2 * Tile::kStages * kStage + Tile::kRing * Tile::kStride + 2 * kQueryElements;
-  static constexpr size_t kBytes = kElements * sizeof(T) + (Tile::kRing + Tile::kStages * Tile::kKeys) * sizeof(float);
+  static constexpr int kFacts = kPositions || !Tile::kInRegisters ? Tile::kQueries : 0;
+  static constexpr size_t kBytes = kElements * sizeof(T) + (kBlockWords + Tile::kRing + Tile::kStages * Tile::kKeys) * sizeof(float) +
+                                   kFacts * sizeof(RowFacts);
 
   __device__ explicit QueryGradientShared(unsigned char* memory) {
     keys = reinterpret_cast<T*>(memory);
@@ -41,30 +48,26 @@ struct QueryGradientShared {
     ring = values + Tile::kStages * kStage;
     queries = ring + Tile::kRing * Tile::kStride;
     out_gradients = queries + kQueryElements;
-    position_terms = reinterpret_cast<float*>(keys + kElements);
+    score_blocks = reinterpret_cast<uint32_t*>(keys + kElements);
+    facts = reinterpret_cast<RowFacts*>(score_blocks + kBlockWords);
+    position_terms = reinterpret_cast<float*>(facts + kFacts);
     key_terms = position_terms + Tile::kRing;
   }
 };
 
-// A block: kQueries queries of one batch row and head, 16 by warp, over the keys that they see, as in the forward kernel. dU, which is dS
+// dQ of kQueries queries of one batch row and head, 16 by warp, over the keys that they see, as in the forward kernel. dU, which is dS
 // along diagonals, comes from dS by the inverse shift in registers; its last 16 columns wait for the next step.
-//
-// FLOPs: 10 * head_dim a score. Bytes: operands once per block of queries; dQ once.
-// Prediction, H100: B32 H16 T384 M384 d64 (151M scores): 97 GFLOP, 390 us at 250 TFLOP/s.
-template <typename T, int D>
-__global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 1)
-    relative_tensor_query_gradient(const TensorGradientProblem<T> problem) {
+template <typename T, int D, bool kPositions>
+__device__ __forceinline__ void differentiate_queries(const TensorGradientProblem<T>& problem, const RelativeHead<T>& head, int query0,
+                                                      const QueryGradientShared<T, D, kPositions>& shared,
+                                                      typename QueryGradientShared<T, D, kPositions>::Diagonals& diagonal_sums) {
   using Tile = QueryGradientTile<D>;
-  using Shared = QueryGradientShared<T, D>;
+  using Shared = QueryGradientShared<T, D, kPositions>;
   constexpr int kKeyTiles = Tile::kKeyTiles, kSteps = Tile::kSteps, kKeys = Tile::kKeys, kQueries = Tile::kQueries;
   constexpr int kStride = Tile::kStride, kRing = Tile::kRing, kThreads = Tile::kThreads;
-  XL_DYNAMIC_SHARED(shared_bytes);
-  const Shared shared(shared_bytes);
+  constexpr bool kOneByOne = kPositions || D > 128;
   const RelativeProblem<T>& rows = problem.tensor.rows;
-  const int tiles = (rows.query_length + kQueries - 1) / kQueries;
-  const int pair = static_cast<int>(blockIdx.x) / tiles;
-  const RelativeHead<T> head(rows, pair / rows.heads, pair % rows.heads);
-  const int query0 = (tiles - 1 - static_cast<int>(blockIdx.x) % tiles) * kQueries;
+  const int pair = head.pair();
   const int last_query = min(query0 + kQueries, rows.query_length) - 1;
   const int key_begin = head.first_key(query0) / kKeys * kKeys;
   const int key_end = head.end_key(last_query);
@@ -73,10 +76,10 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
   const int first_position = head.position_row(query0 + kQueries - 1, key_begin);
 
   const auto load_positions = [&](int z, int count) {
-    copy_diagonals<D, kThreads, kRing>(head, first_position, z, count, problem.tensor.position_terms, shared.ring, shared.position_terms);
+    copy_diagonals<D, kThreads, kRing, kOneByOne>(head, first_position, z, count, problem.tensor.position_terms, shared.ring, shared.position_terms);
   };
   const auto load_keys = [&](int key, int stage) {
-    copy_keys<D, kThreads>(head, key, kKeys, shared.keys + stage * Shared::kStage, shared.values + stage * Shared::kStage);
+    copy_keys<D, kThreads, kOneByOne>(head, key, kKeys, shared.keys + stage * Shared::kStage, shared.values + stage * Shared::kStage);
     for (int j = static_cast<int>(threadIdx.x); j < kKeys; j += kThreads) {
       copy_term(problem.key_terms, static_cast<int64_t>(pair) * rows.band.keys, key + j, rows.band.keys,
                 shared.key_terms + stage * kKeys + j);
@@ -85,10 +88,10 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
 
   load_keys(key_begin, 0);
   load_positions(0, kQueries + kKeys);
-  if constexpr (!Tile::kInRegisters) {
-    copy_tile<D, kThreads>(
+  if constexpr (!Tile::kInRegisters || kPositions) {
+    copy_tile<D, kThreads, kOneByOne>(
         kQueries, rows.head_dim, rows.query.first, [&](int i) { return head.query(query0 + i); }, shared.queries);
-    copy_tile<D, kThreads>(
+    copy_tile<D, kThreads, kOneByOne>(
         kQueries, rows.head_dim, rows.query.first, [&](int i) { return out_gradient_row(problem, head, query0 + i); },
         shared.out_gradients);
   }
@@ -96,7 +99,7 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
 
   constexpr int kHeld = Tile::kInRegisters ? kSteps : 1;
   uint32_t query_fragments[kHeld][4], gradient_fragments[kHeld][4];
-  if constexpr (Tile::kInRegisters) {
+  if constexpr (Tile::kInRegisters && !kPositions) {
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
       load_left_global<T>([&](int i) { return head.query(warp_query + i); }, k, rows.head_dim, query_fragments[k]);
@@ -108,12 +111,18 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
   };
 
   const Skew skew;
+  constexpr uint32_t nothing[4] = {};
   const float scale = rows.scale * kLogOfE;
   const float value_scale = head.head_scale() * static_cast<float>(rows.dropout.scale);
-  RowStatistic statistic[2];
+  const auto facts_of = [&](int query) -> RowFacts {
+    return {head.first_key(query), head.end_key(query), row_statistic(head, problem.gradient, query)};
+  };
+  RowFacts held_facts[Shared::kFacts > 0 ? 1 : 2];
+  if constexpr (Shared::kFacts > 0) {
+    if (threadIdx.x < kQueries) shared.facts[threadIdx.x] = facts_of(query0 + static_cast<int>(threadIdx.x));
+  } else {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    statistic[half] = row_statistic(head, problem.gradient, warp_query + 8 * half + fragment_row());
+    for (int half = 0; half < 2; ++half) held_facts[half] = facts_of(warp_query + 8 * half + fragment_row());
   }
   float sums[D / 8][4] = {};
   float diagonals[kKeyTiles + 2][4];             // U; the first two come from the step before
@@ -132,6 +141,8 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
     u[1] = u[3] = shared.position_terms[row + fragment_column() + 1];
     multiply(query_fragments, shared.queries, shared.ring + row * kStride, u);
   };
+  if constexpr (kPositions) diagonal_sums.begin(first_position);
+
   // sums += dU [16, 16 columns from tile n on] R
   const auto add_diagonals = [&](int n) {
     float low[4], high[4];
@@ -139,6 +150,7 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
     skew.unshift(score_gradients[n + 1], score_gradients[n + 2], score_gradients[n + 3], high);
     uint32_t a[4];
     pack_left<T>(low, high, a);
+    if constexpr (kPositions) diagonal_sums.put(a, n / 2);
     const T* const positions = shared.ring + ring_row(8 * n) * kStride;
 #pragma unroll
     for (int c = 0; c < D / 8; c += 2) {
@@ -162,16 +174,22 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
     const T* const values = shared.values + stage * Shared::kStage;
     active = warp_query <= warp_last && key0 + kKeys > head.first_key(warp_query) && key0 < head.end_key(warp_last);
     if (active) {
+      if constexpr (kPositions) {  // registers: they are needed for the sums of dR later in the step
+#pragma unroll
+        for (int k = 0; k < kSteps; ++k) {
+          load_left<D>(shared.queries + warp_index() * 16 * kStride, k, query_fragments[k]);
+          load_left<D>(shared.out_gradients + warp_index() * 16 * kStride, k, gradient_fragments[k]);
+        }
+      }
       if (!started) {
         started = true;
         position_tile(0);
         position_tile(1);
       }
-#pragma unroll
-      for (int n = 2; n < kKeyTiles + 2; ++n) position_tile(n);
       float scores[kKeyTiles][4];
 #pragma unroll
       for (int n = 0; n < kKeyTiles; ++n) {
+        position_tile(n + 2);
         skew.shift(diagonals[n], diagonals[n + 1], diagonals[n + 2], scores[n]);
         const float first = shared.key_terms[stage * kKeys + 8 * n + fragment_column()];
         const float second = shared.key_terms[stage * kKeys + 8 * n + fragment_column() + 1];
@@ -190,18 +208,24 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int query = warp_query + 8 * half + fragment_row();
-        const int begin = edge ? head.first_key(query) - key0 - fragment_column() : -8;
-        const int end = edge ? head.end_key(query) - key0 - fragment_column() : kKeys;
+        RowFacts facts;
+        if constexpr (Shared::kFacts > 0) {
+          facts = shared.facts[query - query0];
+        } else {
+          facts = held_facts[half];
+        }
+        const int begin = edge ? facts.begin - key0 - fragment_column() : -8;
+        const int end = edge ? facts.end - key0 - fragment_column() : kKeys;
         const uint32_t kept = rows.dropout.active() ? kept_bits(rows.dropout, pair, query, key0) : ~0u;
 #pragma unroll
         for (int n = 0; n < kKeyTiles; ++n) {
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
-            float p = exp2_approx(scores[n][2 * half + e] * scale - statistic[half].shift);
+            float p = exp2_approx(scores[n][2 * half + e] * scale - facts.statistic.shift);
             if (8 * n + e < begin || 8 * n + e >= end) p = 0;
             float& product = score_gradients[n + 2][2 * half + e];
             const float factor = (kept >> (2 * n + e) & 1u) != 0 ? value_scale : 0.0f;
-            product = p * (product * factor - statistic[half].delta);
+            product = p * (product * factor - facts.statistic.delta);
           }
         }
       }
@@ -224,7 +248,11 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
         score_gradients[0][e] = score_gradients[kKeyTiles][e];
         score_gradients[1][e] = score_gradients[kKeyTiles + 1][e];
       }
+    } else if constexpr (kPositions) {
+      diagonal_sums.put(nothing, 0);
+      diagonal_sums.put(nothing, 1);
     }
+    if constexpr (kPositions) diagonal_sums.add_step();
     window += kKeys;
     if (window >= kRing) window -= kRing;
     if (Tile::kStages == 1 && key0 + kKeys < key_end) {
@@ -235,6 +263,7 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
     }
   }
   cp_async_wait<0>();
+  if constexpr (kPositions) __syncthreads();
   // What the last step left over. A warp whose keys ended before the block's has nothing: its band ends at a diagonal, and all of the
   // columns that wait lie beyond it.
   if (active) {
@@ -244,6 +273,13 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
       for (int e = 0; e < 4; ++e) score_gradients[n][e] = 0;
     }
     add_diagonals(0);
+  } else if constexpr (kPositions) {
+    diagonal_sums.put(nothing, 0);
+  }
+  if constexpr (kPositions) {
+    diagonal_sums.put(nothing, 1);
+    diagonal_sums.add_step();
+    diagonal_sums.end();
   }
 
 #pragma unroll
@@ -256,6 +292,51 @@ __global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 
       store_pair_anywhere(to, 8 * n + fragment_column(), problem.tensor.head_dim, sums[n][2 * half] * rows.scale,
                           sums[n][2 * half + 1] * rows.scale);
     }
+  }
+}
+
+// A block: kQueries queries of one batch row and head.
+//
+// FLOPs: 10 * head_dim a score. Bytes: operands once per block of queries; dQ once.
+// Prediction, H100: B32 H16 T384 M384 d64 (151M scores): 97 GFLOP, 390 us at 250 TFLOP/s.
+template <typename T, int D>
+__global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, D <= 64 ? 2 : 1)
+    relative_tensor_query_gradient(const TensorGradientProblem<T> problem) {
+  using Shared = QueryGradientShared<T, D, false>;
+  constexpr int kQueries = QueryGradientTile<D>::kQueries;
+  XL_DYNAMIC_SHARED(shared_bytes);
+  const Shared shared(shared_bytes);
+  const RelativeProblem<T>& rows = problem.tensor.rows;
+  const int tiles = (rows.query_length + kQueries - 1) / kQueries;
+  const int pair = static_cast<int>(blockIdx.x) / tiles;
+  const RelativeHead<T> head(rows, pair / rows.heads, pair % rows.heads);
+  NoDiagonalSums none;
+  differentiate_queries<T, D, false>(problem, head, (tiles - 1 - static_cast<int>(blockIdx.x) % tiles) * kQueries, shared, none);
+}
+
+// dR as well. A block: one of `chunks` parts of the queries of one batch row and head, with a partial sum of dR of its own.
+//
+// FLOPs: 12 * head_dim a score. Bytes: as without dR, and the partial sums, 4 * head_dim a batch row, head and position, written twice.
+// Prediction, H100: B32 H16 T384 M384 d64, one part: 116 GFLOP, 460 us at 250 TFLOP/s; 101 MB of partial sums.
+template <typename T, int D>
+__global__ void __launch_bounds__(QueryGradientTile<D>::kThreads, 2)
+    relative_tensor_query_position_gradient(const TensorGradientProblem<T> problem) {
+  using Shared = QueryGradientShared<T, D, true>;
+  constexpr int kQueries = QueryGradientTile<D>::kQueries;
+  XL_DYNAMIC_SHARED(shared_bytes);
+  const Shared shared(shared_bytes);
+  const RelativeProblem<T>& rows = problem.tensor.rows;
+  const int chunks = problem.gradient.chunks;
+  const int64_t tiles = (rows.query_length + kQueries - 1) / kQueries;
+  const int pair = static_cast<int>(blockIdx.x) / chunks;
+  const int chunk = chunks - 1 - static_cast<int>(blockIdx.x) % chunks;  // those that see most keys first
+  const RelativeHead<T> head(rows, pair / rows.heads, pair % rows.heads);
+  typename Shared::Diagonals diagonal_sums(problem.gradient, head.head, head.batch * chunks + chunk, shared.score_blocks, shared.queries);
+  diagonal_sums.clear();
+  const int end = static_cast<int>(tiles * (chunk + 1) / chunks);
+  for (int tile = static_cast<int>(tiles * chunk / chunks); tile < end; ++tile) {
+    __syncthreads();
+    differentiate_queries<T, D, true>(problem, head, tile * kQueries, shared, diagonal_sums);
   }
 }
 

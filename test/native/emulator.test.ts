@@ -5,8 +5,8 @@ import { repository } from '../support/cli';
 
 const sources = path.join(repository, 'native', 'test');
 const build = path.join(repository, 'build-emulator');
-/** The emulator itself, and the kernels that run in it. */
-const programs = ['simt', 'cuda'];
+/** The emulator itself, the kernels that run in it, and products by a stand-in for cuBLASLt. */
+const programs = ['simt', 'cuda', 'cublaslt'];
 const testFiles = (program: string) => readdirSync(path.join(sources, program)).filter((name) => name.endsWith('_test.cc'));
 
 /** The names in a test file: TEST(name), and the mutants, which have one per line. */

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -11,11 +10,12 @@
 #include "core/operators.h"
 #include "cuda/device.cuh"
 #include "cuda/kernel.h"
-#include "simt/testing.h"
+#include "operator_runner.h"
 
 namespace attention_test {
 
 using simt::DeviceArray;
+using simt::testing::OperatorRunner;
 using simt::testing::expect_ok;
 using simt::testing::fail;
 using xlformers::DType;
@@ -70,16 +70,11 @@ std::vector<double> rows_of(const std::vector<double>& values, const Shape& s, i
   return rows;
 }
 
-inline void run(xlformers::cuda::Kernel kernel, const void* params) {
-  static xlformers::cuda::Workspace workspace;
-  const xlformers::cuda::DeviceProperties properties = {80, 4, 99 * 1024, int64_t{1} << 30};
-  DeviceArray<xlformers::cuda::DataError> error(1);
-  std::memset(static_cast<void*>(error.data()), 0, sizeof(xlformers::cuda::DataError));
-  simt::mark_initialized(error.data());
-  expect_ok(kernel({nullptr, workspace, properties, error.data()}, params));
-  expect_ok(xlformers::cuda::runtime::synchronize(nullptr));
-  workspace.reset();
-  EXPECT_EQUAL(error[0].claimed, 0u);
+template <typename Kernel, typename... Arguments>
+void run(Kernel kernel, const Arguments&... arguments) {
+  OperatorRunner runner;
+  expect_ok(runner.run([&](const xlformers::cuda::Context& context) { return kernel(context, arguments...); }));
+  EXPECT_EQUAL(runner.error().claimed, 0u);
 }
 
 // |got - expected| <= tolerance * max(1, largest |expected|) everywhere.

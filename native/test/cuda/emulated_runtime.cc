@@ -47,7 +47,7 @@ void deallocate_pinned(void* memory) { std::free(memory); }
 
 Status copy_to_device(void*, void* destination, const void* pinned, size_t bytes) {
   std::memcpy(destination, pinned, bytes);
-  if (bytes > 0) simt::mark_initialized(destination);
+  if (bytes > 0) simt::mark_initialized(destination, bytes);
   return ok_status();
 }
 
@@ -60,7 +60,7 @@ Status synchronize(void*) { return ok_status(); }
 
 Status clear(void*, void* memory, size_t bytes) {
   std::memset(memory, 0, bytes);
-  if (bytes > 0) simt::mark_initialized(memory);
+  if (bytes > 0) simt::mark_initialized(memory, bytes);
   return ok_status();
 }
 

@@ -7,23 +7,30 @@
 
 namespace simt::testing {
 
+// A small device whatever there is, so that grids are small too; emulated or not as it is.
+inline xlformers::cuda::DeviceProperties small_device() {
+  xlformers::cuda::DeviceProperties there{};
+  xlformers::cuda::runtime::device_properties(0, &there);
+  return {80, 4, 99 * 1024, int64_t{1} << 30, there.ordinal, there.emulated};
+}
+
 class OperatorRunner {
  public:
-  // run(context): the operator's status. What the last operator said about its data is then in error().
+  // run(context): the operator's status. What the last operator said about its data is then in error(). Scratch memory
+  // is new: nothing that an earlier operator left there is taken for written.
   template <typename Run>
   xlformers::Status run(const Run& operation) {
     error_[0] = {};
-    xlformers::Status status = operation(xlformers::cuda::Context{nullptr, workspace_, device_, error_.data()});
+    xlformers::cuda::Workspace workspace;
+    xlformers::Status status = operation(xlformers::cuda::Context{nullptr, workspace, device_, error_.data()});
     if (status.ok()) status = xlformers::cuda::runtime::synchronize(nullptr);
-    workspace_.reset();
     return status;
   }
 
   const xlformers::cuda::DataError& error() const { return error_[0]; }
 
  private:
-  xlformers::cuda::Workspace workspace_;
-  const xlformers::cuda::DeviceProperties device_ = {80, 4, 99 * 1024, int64_t{1} << 30};
+  const xlformers::cuda::DeviceProperties device_ = small_device();
   DeviceArray<xlformers::cuda::DataError> error_{std::vector<xlformers::cuda::DataError>(1)};
 };
 

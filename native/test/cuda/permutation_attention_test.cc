@@ -94,8 +94,8 @@ struct Problem {
       const auto out = narrowed<T>(expected.stream[q].out);
       std::copy(out.begin(), out.end(), streams[q].out.data());
       std::copy(expected.stream[q].log_sum_exp.begin(), expected.stream[q].log_sum_exp.end(), streams[q].log_sum_exp.data());
-      simt::mark_initialized(streams[q].out.data());
-      simt::mark_initialized(streams[q].log_sum_exp.data());
+      simt::mark_initialized(streams[q].out.data(), out.size() * sizeof(T));
+      simt::mark_initialized(streams[q].log_sum_exp.data(), expected.stream[q].log_sum_exp.size() * sizeof(float));
     }
   }
 

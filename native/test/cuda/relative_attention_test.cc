@@ -1,6 +1,8 @@
 // Relative attention in bf16 and fp16, which the operator harness does not have, against double precision: odd shapes, bands, memory,
 // strides and schedules.
 #include "cuda/attention_testing.h"
+#include "cuda/relative_gradient.h"
+#include "cuda/relative_gradient_plan.h"
 #include "cuda/relative_reference.h"
 
 using namespace simt::testing;
@@ -80,17 +82,17 @@ void check_forward(const Shape& s, int gap) {
   expect_close(problem.log_sum_exp.data(), expected.log_sum_exp, scores, describe(s) + " log_sum_exp");
 }
 
-// Returns all gradients, for comparisons bit by bit.
+// Returns all gradients, for comparisons bit by bit. `chunks`: how dR is made (relative_gradient_plan.h); -1: as the operator chooses.
 template <typename T>
-std::vector<double> check_gradient(const Shape& s, int gap) {
+std::vector<double> check_gradient(const Shape& s, int gap, int chunks) {
   const Operands operands = make_operands(s, 23, rounded<T>);
   const Results expected = reference(s, operands, kSeed, kOffset);
   Problem<T> problem(s, operands, gap);
   const auto narrowed_out = narrowed<T>(expected.out);
   std::copy(narrowed_out.begin(), narrowed_out.end(), problem.out.data());
   std::copy(expected.log_sum_exp.begin(), expected.log_sum_exp.end(), problem.log_sum_exp.data());
-  simt::mark_initialized(problem.out.data());
-  simt::mark_initialized(problem.log_sum_exp.data());
+  simt::mark_initialized(problem.out.data(), expected.out.size() * sizeof(T));
+  simt::mark_initialized(problem.log_sum_exp.data(), expected.log_sum_exp.size() * sizeof(float));
   DeviceArray<T> out_gradient(narrowed<T>(operands.out_gradient));
   DeviceArray<T> query(problem.query.size()), current(problem.current.size()), memory(problem.memory.size());
   DeviceArray<T> position(problem.position.size()), content_bias(problem.content_bias.size()), position_bias(problem.position_bias.size());
@@ -102,7 +104,11 @@ std::vector<double> check_gradient(const Shape& s, int gap) {
   if (s.memory > 0) params.memory_key_gradient = memory.data(), params.memory_value_gradient = memory.data() + s.width();
   params.position_gradient = position.data();
   if (s.biases) params.content_bias_gradient = content_bias.data(), params.position_bias_gradient = position_bias.data();
-  run(xlformers::cuda::relative_attention_gradient, &params);
+  if (chunks < 0) {
+    run(xlformers::cuda::relative_attention_gradient, &params);
+  } else {
+    run(xlformers::cuda::relative_attention_gradient_in_chunks, params, chunks);
+  }
 
   // Products of probabilities, dS and operands: P and dS are rounded once each, and D = dO . O has O rounded; the result once more. The
   // rounding errors of a sum grow as the root of its length against terms that may cancel: sums of up to 200 random terms, 4 roundings.
@@ -133,7 +139,7 @@ void check_probabilities(const Shape& s) {
   const Results expected = reference(s, operands, kSeed, kOffset);
   Problem<T> problem(s, operands, 3);
   std::copy(expected.log_sum_exp.begin(), expected.log_sum_exp.end(), problem.log_sum_exp.data());
-  simt::mark_initialized(problem.log_sum_exp.data());
+  simt::mark_initialized(problem.log_sum_exp.data(), expected.log_sum_exp.size() * sizeof(float));
   DeviceArray<T> probabilities(expected.probabilities.size());
   const xlformers::RelativeAttentionProbabilitiesParams params = {problem.params(), probabilities.data()};
   run(xlformers::cuda::relative_attention_probabilities, &params);
@@ -197,22 +203,45 @@ TEST(forward_under_all_schedules) {
 }
 
 TEST(gradients_in_bf16_equal_the_formula) {
-  for (const Shape& shape : shapes()) check_gradient<__nv_bfloat16>(shape, 8);
+  for (const Shape& shape : shapes()) check_gradient<__nv_bfloat16>(shape, 8, 0);
 }
 
 TEST(gradients_in_fp16_equal_the_formula) {
-  for (const Shape& shape : shapes()) check_gradient<__half>(shape, 3);
+  for (const Shape& shape : shapes()) check_gradient<__half>(shape, 3, 0);
+}
+
+// dR beside dQ: one part of a batch row's queries, several, more than there are tiles.
+TEST(position_gradients_beside_those_of_queries) {
+  for (const Shape& shape : shapes()) {
+    if (shape.head_dim > xlformers::cuda::kMostJoinedHeadDim) continue;
+    check_gradient<__nv_bfloat16>(shape, 8, 1);
+    check_gradient<__half>(shape, 3, 2);
+  }
+  check_gradient<__nv_bfloat16>({1, 1, 41, 200, 30}, 3, 5);
+}
+
+TEST(position_gradients_are_made_where_it_takes_least) {
+  const auto chunks = [](const xlformers::cuda::GradientShape& shape) { return xlformers::cuda::gradient_chunks(shape, 132); };
+  EXPECT_EQUAL(chunks({32, 16, 64, 384, 768, 768}), 1);  // 512 blocks: twice what runs at a time
+  EXPECT_EQUAL(chunks({4, 16, 64, 1024, 1024, 1024}), 4);
+  EXPECT_EQUAL(chunks({1, 16, 64, 8192, 8192, 8192}), 0);  // too few blocks
+  EXPECT_EQUAL(chunks({60, 10, 41, 150, 300, 300}), 0);    // few queries for the bytes of the partial sums
+  EXPECT_EQUAL(chunks({32, 16, 80, 384, 768, 768}), 0);
+  EXPECT_EQUAL(chunks({0, 16, 64, 384, 768, 768}), 0);
+  EXPECT_EQUAL(chunks({32, 16, 64, 0, 384, 384}), 0);
 }
 
 TEST(gradients_are_the_same_under_all_schedules) {
   Shape shape = {1, 1, 48, 70, 40};
   shape.dropout = 0.25;
-  std::vector<double> first;
-  under_all_schedules([&] {
-    const std::vector<double> gradients = check_gradient<__half>(shape, 8);
-    if (first.empty()) first = gradients;
-    EXPECT(gradients == first);
-  });
+  for (const int chunks : {-1, 0, 1}) {
+    std::vector<double> first;
+    under_all_schedules([&] {
+      const std::vector<double> gradients = check_gradient<__half>(shape, 8, chunks);
+      if (first.empty()) first = gradients;
+      EXPECT(gradients == first);
+    });
+  }
 }
 
 TEST(probabilities_in_bf16_and_fp16_equal_the_formula) {

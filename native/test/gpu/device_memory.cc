@@ -18,7 +18,7 @@ void* allocate(size_t bytes) {
 }
 
 void release(void* address) { cudaFree(address); }
-void mark_initialized(void*) {}
+void mark_initialized(void*, size_t) {}
 void set_read_only(void*, bool) {}
 
 const char* fault_name(FaultKind) { return "a report of the emulator"; }

@@ -156,9 +156,8 @@ void check_access(Block& block, const Thread& thread, const void* address, size_
   if (begin % alignment != 0) request.fail(FaultKind::misaligned, memory, offset, "");
   if (region->read_only) {
     if (access != Access::read) request.fail(FaultKind::read_only, memory, offset, ", an input");
-    if (!region->initialized)
-      request.fail(FaultKind::uninitialized, memory, offset, ", an input that nobody has written");
-    return;
+    if (!region->initialized && region->cells == nullptr)
+      request.fail(FaultKind::uninitialized, memory, offset, ", which nobody has written");
   }
   if (region->cells == nullptr) return;
   check_cells(request, region->cells + offset / 4, offset & 3u, memory, offset, region->initialized);

@@ -10,8 +10,9 @@ namespace simt {
 // Exactly `bytes` bytes, aligned to 256, filled with ones (a NaN in every format), known as uninitialized.
 void* allocate(size_t bytes);
 void release(void* address);
-// Of the allocation that holds the address.
-void mark_initialized(void* address);
+// What the host wrote: these bytes of an allocation.
+void mark_initialized(void* address, size_t bytes);
+// The allocation that holds the address.
 void set_read_only(void* address, bool read_only);
 
 // For tests: an array on the "device".
@@ -21,7 +22,7 @@ class DeviceArray {
   explicit DeviceArray(size_t size) : data_(static_cast<T*>(allocate(size * sizeof(T)))), size_(size) {}
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
     if (size_ > 0) std::memcpy(static_cast<void*>(data_), values.data(), size_ * sizeof(T));
-    mark_initialized(data_);
+    mark_initialized(data_, size_ * sizeof(T));
   }
   ~DeviceArray() { release(data_); }
   DeviceArray(const DeviceArray&) = delete;

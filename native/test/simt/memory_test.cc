@@ -92,12 +92,32 @@ TEST(memory_that_nobody_wrote_is_not_read) {
   expect_fault(run_copy(in.data(), out.data(), 32), FaultKind::uninitialized,
                {"reads 4 bytes at byte 0 of device memory"});
   in.read_only();
-  expect_fault(run_copy(in.data(), out.data(), 32), FaultKind::uninitialized, {"an input that nobody has written"});
+  expect_fault(run_copy(in.data(), out.data(), 32), FaultKind::uninitialized, {"which nobody has written"});
   // What a kernel wrote is there for the next.
   DeviceArray<float> values(std::vector<float>(32));
   expect_ok(run_copy(values.data(), out.data(), 31));
   expect_ok(run_copy(out.data(), values.data(), 31));
   expect_fault(run_copy(out.data(), values.data(), 32), FaultKind::uninitialized, {"thread (31, 0, 0)", "byte 124"});
+}
+
+TEST(what_the_host_wrote_is_known_byte_by_byte) {
+  for (const bool read_only : {false, true}) {
+    DeviceArray<float> in(32), out(32);
+    DeviceArray<uint8_t> bytes(128), bytes_out(128);
+    simt::mark_initialized(in.data() + 4, 5 * sizeof(float));
+    simt::mark_initialized(bytes.data() + 3, 6);  // parts of words
+    simt::set_read_only(in.data(), read_only);
+    simt::set_read_only(bytes.data() + 3, read_only);
+    const auto run_bytes = [&](int count, int first) {
+      return simt::launch(Grid{"copy", 1, 32, 0}, copy<uint8_t>, bytes.data(), bytes_out.data(), count, first);
+    };
+    expect_ok(run_copy(in.data(), out.data(), 9, 4));
+    expect_fault(run_copy(in.data(), out.data(), 10, 4), FaultKind::uninitialized, {"thread (5, 0, 0)", "byte 36"});
+    expect_fault(run_copy(in.data(), out.data(), 9, 3), FaultKind::uninitialized, {"thread (0, 0, 0)", "byte 12"});
+    expect_ok(run_bytes(9, 3));
+    expect_fault(run_bytes(10, 3), FaultKind::uninitialized, {"thread (6, 0, 0)", "byte 9"});
+    expect_fault(run_bytes(9, 2), FaultKind::uninitialized, {"thread (0, 0, 0)", "byte 2"});
+  }
 }
 
 TEST(host_memory_is_not_the_devices) {

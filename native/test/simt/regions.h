@@ -13,7 +13,7 @@ struct Region {
   uintptr_t begin, end;
   bool read_only;
   bool initialized;  // as a whole; else the cells know
-  Cell* cells;       // null for read-only regions
+  Cell* cells;       // null for read-only regions that are initialized as a whole, or not at all
 
   bool contains(uintptr_t address, size_t bytes) const { return address >= begin && address + bytes <= end; }
 };

@@ -1,4 +1,4 @@
-#include "fake_cublaslt.h"
+#include "test/cublaslt/fake_cublaslt.h"
 
 #include <cmath>
 #include <cstdint>
@@ -67,11 +67,14 @@ double load(int32_t type, const void* data, int64_t at) {
 
 void store(int32_t type, void* data, int64_t at, double value) {
   const auto narrow = static_cast<float>(value);
+  const size_t bytes = type == kReal32 ? 4 : 2;
   if (type == kReal32) {
     static_cast<float*>(data)[at] = narrow;
   } else {
     static_cast<uint16_t*>(data)[at] = type == kReal16 ? simt::float_to_half(narrow) : simt::float_to_bfloat16(narrow);
   }
+  if (fake_cublaslt_control.wrote != nullptr)
+    fake_cublaslt_control.wrote(static_cast<char*>(data) + at * static_cast<int64_t>(bytes), bytes);
 }
 
 double gelu_tanh(double x) { return x * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
@@ -229,10 +232,6 @@ EXPORT int cublasLtMatmul(Handle, Description description, const void* alpha, co
       if ((operation.epilogue & kGelu) != 0) value = gelu_tanh(value);
       store(ld.type, d, row + column * ld.stride, value);
     }
-  }
-  if (fake_cublaslt_control.wrote != nullptr) {
-    fake_cublaslt_control.wrote(d);
-    if ((operation.epilogue & kAuxiliary) != 0) fake_cublaslt_control.wrote(operation.auxiliary);
   }
   return kSuccess;
 }

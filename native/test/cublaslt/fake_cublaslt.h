@@ -12,7 +12,7 @@ struct Control {
   bool fails_to_multiply = false;
   size_t workspace_bytes = 0;  // what algorithms ask for
   int handles = 0, heuristics = 0, products = 0;
-  void (*wrote)(void* memory) = nullptr;
+  void (*wrote)(void* memory, size_t bytes) = nullptr;
   char complaint[200] = {};  // the first thing that the real library would refuse or misread
 };
 

@@ -8,8 +8,8 @@
 #include <cstring>
 
 #include "cuda/cublaslt_product.h"
-#include "fake_cublaslt.h"
-#include "product_case.h"
+#include "test/cublaslt/fake_cublaslt.h"
+#include "test/cuda/product_case.h"
 
 using namespace simt::testing;
 using namespace xlformers;
@@ -19,7 +19,8 @@ namespace lt = xlformers::cuda::cublaslt;
 
 namespace {
 
-// The library that all tests of this process get: named before the first product asks for one.
+// The library that all products of this process get, which is why it is a process of its own: named before the first
+// product asks for one.
 const bool named = setenv("XLFORMERS_CUBLASLT", FAKE_CUBLASLT, 1) == 0;
 
 fake_cublaslt::Control& control() {
