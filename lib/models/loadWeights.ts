@@ -1,7 +1,7 @@
 import { toFloat32 } from '../checkpoints/safetensors';
-import type { SafetensorsDType } from '../checkpoints/safetensorsHeader';
+import { floatTypes, type SafetensorsDType } from '../checkpoints/safetensorsHeader';
 import { openWeights, type WeightsFile } from '../checkpoints/weights';
-import type { TypedArray } from '../dtype';
+import { type DType, dtypeDetail, type FloatDType, fromShortFloat, isShortFloat, type StoredArray, toShortFloat } from '../dtype';
 import { XlformersError } from '../errors';
 import type { Parameters } from '../nn/parameters';
 import type { Parameter } from '../tensor';
@@ -111,8 +111,8 @@ class Upload {
     const { dtype } = file.tensors.get(name) as { dtype: SafetensorsDType };
     let first = 0;
     for await (const piece of file.pieces(name)) {
-      const values = convert(piece, dtype, parameter.dtype === 'float64');
-      if (this.checkFinite) requireFinite(file.path, name, values);
+      const values = convert(piece, dtype, parameter.dtype as FloatDType);
+      if (this.checkFinite) requireFinite(file.path, name, values, parameter.dtype);
       parameter.overwritePart(first, values);
       first += values.length;
       this.queued += values.byteLength;
@@ -124,15 +124,21 @@ class Upload {
   }
 }
 
-function convert(piece: Uint8Array<ArrayBuffer>, dtype: SafetensorsDType, wide: boolean): TypedArray {
-  if (!wide) return toFloat32(piece, dtype);
-  return dtype === 'F64'
-    ? new Float64Array(piece.buffer, piece.byteOffset, piece.byteLength / 8)
-    : Float64Array.from(toFloat32(piece, dtype));
+/** Stored numbers as a parameter of that type has them, rounded once. */
+function convert(piece: Uint8Array<ArrayBuffer>, stored: SafetensorsDType, dtype: FloatDType): StoredArray {
+  const { buffer, byteOffset, byteLength } = piece;
+  if (stored === floatTypes[dtype]) {
+    const { array, bytes } = dtypeDetail(dtype);
+    return new array(buffer, byteOffset, byteLength / bytes);
+  }
+  if (dtype === 'float32') return toFloat32(piece, stored);
+  const values = stored === 'F64' ? new Float64Array(buffer, byteOffset, byteLength / 8) : toFloat32(piece, stored);
+  return isShortFloat(dtype) ? toShortFloat(values, dtype) : Float64Array.from(values);
 }
 
 /** @throws XlformersError ERR_NOT_FINITE naming the tensor and the element */
-export function requireFinite(file: string, name: string, values: TypedArray): void {
+export function requireFinite(file: string, name: string, stored: StoredArray, dtype: DType): void {
+  const values = isShortFloat(dtype) ? fromShortFloat(stored as Uint16Array, dtype) : stored;
   for (let index = 0; index < values.length; index += 1) {
     if (!Number.isFinite(values[index])) {
       throw new XlformersError(

@@ -1,4 +1,5 @@
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, isShortFloat } from '../dtype';
+import { XlformersError } from '../errors';
 import { native } from '../native';
 import { Tensor } from '../tensor';
 import { requireTensor } from './checks';
@@ -9,6 +10,9 @@ import { requireTensor } from './checks';
  */
 export function binaryMask(x: Tensor, inverted = false): Tensor {
   requireTensor('x', x);
+  if (isShortFloat(x.dtype)) {
+    throw new XlformersError('ERR_UNSUPPORTED', `x: got dtype ${x.dtype}, expected uint8, int32, float32 or float64; cast it to float32`);
+  }
   const out = Tensor.empty(x.shape, 'uint8', x.device);
   native.binaryMask({
     dtype: dtypeDetail(x.dtype).native,

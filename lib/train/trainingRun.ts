@@ -6,6 +6,8 @@ import {
   saveTrainingCheckpoint,
 } from '../checkpoints/trainingCheckpoint';
 import type { SafetensorsEntry, SafetensorsFile } from '../checkpoints/safetensors';
+import { floatTypes } from '../checkpoints/safetensorsHeader';
+import type { FloatDType } from '../dtype';
 import { XlformersError } from '../errors';
 import { Generator } from '../random';
 import { keep } from '../scope';
@@ -16,7 +18,7 @@ import { RunLog, readRunLog } from './runLog';
 import type { LogEntry, RunState } from './runState';
 import { type StepReport, Trainer } from './trainer';
 import type { HeldOut, TaskFactory } from './task';
-import type { TrainOptions } from './trainConfig';
+import { type TrainOptions, resolveTrainConfig } from './trainConfig';
 
 export interface TrainingRunOptions<Result extends HeldOut> {
   /** Model and data, as `languageModelTask`, `permutationTask` or `classificationTask` has them. On resume the weights are replaced. */
@@ -110,11 +112,12 @@ class Run<Result extends HeldOut> {
       const layers: Tensor[] = [];
       for (let layer = 0; mems.tensors.has(`mems.${layer}`); layer += 1) {
         const { shape } = mems.tensors.get(`mems.${layer}`) as { shape: readonly number[] };
-        const tensor = keep(Tensor.zeros(shape, { device: model.device }));
+        const tensor = keep(Tensor.zeros(shape, { device: model.device, dtype: model.precision }));
         await load(mems, `mems.${layer}`, tensor);
         layers.push(tensor);
       }
-      this.trainer.restore({ step: state.step, epoch: state.epoch, position: state.position }, layers);
+      const { step, epoch, position } = state;
+      this.trainer.restore({ step, epoch, position }, layers, state.lossScaler ?? null);
       for (const layer of layers) layer.dispose();
     } finally {
       await Promise.all([weights.close(), moments.close(), mems.close()]);
@@ -171,9 +174,12 @@ class Run<Result extends HeldOut> {
       if (signal?.aborted) return;
       throw error;
     }
-    const { step, loss, learningRate, gradientNorm, tokens, seconds } = report;
+    const { step, loss, learningRate, gradientNorm, tokens, seconds, lossScale, skipped } = report;
     const tokensPerSecond = Math.round(tokens / seconds);
-    await log.append({ event: 'step', step, loss, learningRate, gradientNorm, tokensPerSecond });
+    await log.append({
+      ...{ event: 'step', step, loss: finiteOrNull(loss), learningRate, gradientNorm: finiteOrNull(gradientNorm) },
+      ...{ tokensPerSecond, ...(lossScale === null ? {} : { lossScale, skipped }) },
+    });
     this.logBytes = log.bytes;
     this.options.onStep?.(report, { totalSteps });
   }
@@ -223,6 +229,7 @@ class Run<Result extends HeldOut> {
       epoch,
       position,
       generator: model.generator.state(),
+      lossScaler: trainer.lossScalerState,
       bestLoss: this.bestLoss,
       bestStep: this.bestStep,
       sinceBest: this.sinceBest,
@@ -302,7 +309,7 @@ class Run<Result extends HeldOut> {
       ...differencesOf('data', state.data, trainer.task.data),
       ...differencesOf('model config', state.modelConfig as object, trainer.task.model.config),
       // Another rhythm of checkpoints is fine; everything else would not be the same run.
-      ...differencesOf('train config', withoutRhythm(state.config), withoutRhythm(trainer.config)),
+      ...differencesOf('train config', withoutRhythm({ ...withoutPrecision, ...state.config }), withoutRhythm(trainer.config)),
     ];
     const first = differences.find(([, saved, now]) => JSON.stringify(saved) !== JSON.stringify(now));
     if (first) {
@@ -313,6 +320,15 @@ class Run<Result extends HeldOut> {
       );
     }
   }
+}
+
+/** What checkpoints do not say that were made before there was a choice. */
+const { precision, lossScaling } = resolveTrainConfig({});
+const withoutPrecision = { precision, lossScaling };
+
+/** JSON has no other numbers. */
+function finiteOrNull(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }
 
 function withoutRhythm({ checkpoint: _, ...config }: Trainer['config']): object {
@@ -340,13 +356,8 @@ async function load(file: SafetensorsFile, name: string, into: Tensor): Promise<
 async function entries(tensors: Iterable<readonly [string, Tensor]>): Promise<SafetensorsEntry[]> {
   const list: SafetensorsEntry[] = [];
   for (const [name, tensor] of tensors) {
-    const data = await tensor.data();
-    list.push({
-      name,
-      dtype: tensor.dtype === 'float64' ? 'F64' : 'F32',
-      shape: [...tensor.shape],
-      data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-    });
+    const dtype = floatTypes[tensor.dtype as FloatDType];
+    list.push({ name, dtype, shape: [...tensor.shape], data: await tensor.bytes() });
   }
   return list;
 }

@@ -7,6 +7,7 @@ import {
   add,
   binaryCrossEntropy,
   binaryMask,
+  cast,
   concatenate,
   dropout,
   embedding,
@@ -38,7 +39,7 @@ import {
   type TypedArray,
 } from '../../lib';
 import { resolveDevice } from '../../lib/device';
-import { cpu, ids, leaf, product, tensor } from './operators';
+import { device, ids, leaf, onDevice, product, tensor } from './operators';
 import { TestRandom } from './random';
 
 export interface OperatorCase {
@@ -63,7 +64,7 @@ export async function evaluateCase(each: OperatorCase, dtype: FloatDType): Promi
   const inputs = each.shapes.map((shape) => leaf(normals(product(shape)), shape, dtype));
   const outputs = each.run(inputs, dtype);
   for (const output of outputs) {
-    if (output.node !== null) output.backward(tensor(normals(output.size), output.shape, dtype));
+    if (output.node !== null) output.backward(tensor(normals(output.size), output.shape, output.dtype as FloatDType));
   }
   return {
     outputs: await Promise.all(outputs.map((output) => output.data())),
@@ -139,6 +140,7 @@ function elementCases(): OperatorCase[] {
       terms: 1,
       run: ([x]: Tensor[]) => [activation(x!, kind)],
     })),
+    { name: 'cast', shapes: [shape], terms: 1, run: ([x], dtype) => [cast(cast(x!, 'float32'), dtype)] },
     { name: 'add', shapes: [shape, shape], terms: 2, run: ([x, y]) => [add(x!, y!, { alpha: 0.75, beta: -1.5 })] },
     { name: 'scale', shapes: [shape], terms: 1, run: ([x]) => [scale(x!, -2.5)] },
     {
@@ -151,7 +153,7 @@ function elementCases(): OperatorCase[] {
       name: 'maskedFill',
       shapes: [shape],
       terms: 1,
-      run: ([x]) => [maskedFill(x!, Tensor.from(bits, shape, cpu), -3)],
+      run: ([x]) => [maskedFill(x!, Tensor.from(bits, shape, onDevice), -3)],
     },
     { name: 'binaryMask', shapes: [shape], terms: 1, run: ([x]) => [binaryMask(x!), binaryMask(x!, true)] },
     {
@@ -220,7 +222,7 @@ function rowCases(): OperatorCase[] {
           firstDistance: -5,
           clamp: 20,
           dtype,
-          device: resolveDevice('cpu'),
+          device: resolveDevice(device),
         }),
       ],
     },
@@ -450,7 +452,7 @@ function optimizerCases(): OperatorCase[] {
       terms: 1,
       run: (_, dtype) =>
         (['normal', 'uniform'] as const).map((kind) => {
-          const out = Tensor.zeros([515], { ...cpu, dtype });
+          const out = Tensor.zeros([515], { ...onDevice, dtype });
           fillRandom(out, { kind, a: -1, b: 2 }, new Generator(21));
           return out;
         }),
