@@ -188,19 +188,16 @@ export class Tensor {
    * @throws XlformersError of the first operator that failed since the last read.
    */
   async data(): Promise<TypedArray> {
+    const { buffer } = await readBytes(liveStorage(this), this);
     const { dtype } = this;
-    const { buffer } = await this.bytes();
     return isShortFloat(dtype)
       ? fromShortFloat(new Uint16Array(buffer), dtype)
       : (new (dtypeDetail(dtype).array)(buffer) as TypedArray);
   }
 
   /** @internal The values as they lie in memory. */
-  async bytes(): Promise<Uint8Array<ArrayBuffer>> {
-    const storage = liveStorage(this);
-    const target = hostMemory(this.size * dtypeDetail(this.dtype).bytes);
-    if (this.size > 0) await native.read(storage.handle, target);
-    return new Uint8Array(target);
+  bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return readBytes(liveStorage(this), this);
   }
 
   /**
@@ -281,6 +278,12 @@ function liveStorage(tensor: Tensor): Storage {
     throw new XlformersError('ERR_DISPOSED', `tensor of shape [${tensor.shape.join(', ')}]: it was disposed`);
   }
   return storage;
+}
+
+async function readBytes(storage: Storage, { size, dtype }: Tensor): Promise<Uint8Array<ArrayBuffer>> {
+  const target = hostMemory(size * dtypeDetail(dtype).bytes);
+  if (size > 0) await native.read(storage.handle, target);
+  return new Uint8Array(target);
 }
 
 /** A weight: a leaf that wants a gradient, under its checkpoint name. Scopes leave it alone; its module disposes it. */
