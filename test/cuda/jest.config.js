@@ -12,7 +12,8 @@ module.exports = {
   ...require('../../jest.config.js'),
   rootDir: '../..',
   displayName: 'cuda, emulated',
-  testMatch: ['<rootDir>/test/ops/*.test.ts'],
+  // Beside the operators' own tests, what only a device that computes in 16 bits can do.
+  testMatch: ['<rootDir>/test/ops/*.test.ts', '<rootDir>/test/cuda/*.device.ts'],
   globalSetup: '<rootDir>/test/cuda/buildEmulator.js',
   testTimeout: 900_000,
 };

@@ -39,6 +39,7 @@ import {
   type TypedArray,
 } from '../../lib';
 import { resolveDevice } from '../../lib/device';
+import { fromShortFloat, isShortFloat, toShortFloat } from '../../lib/dtype';
 import { device, ids, leaf, onDevice, product, tensor } from './operators';
 import { TestRandom } from './random';
 
@@ -57,10 +58,20 @@ export interface Evaluated {
   gradients: (TypedArray | null)[];
 }
 
-/** What a case gives in a type, and the gradients of sum(weights * output) over the outputs that track any. */
-export async function evaluateCase(each: OperatorCase, dtype: FloatDType): Promise<Evaluated> {
+/**
+ * What a case gives in a type, and the gradients of sum(weights * output) over the outputs that track any.
+ * @param numbers the type that holds all operands exactly
+ */
+export async function evaluateCase(
+  each: OperatorCase,
+  dtype: FloatDType,
+  numbers: FloatDType = 'float32',
+): Promise<Evaluated> {
   const random = new TestRandom(17);
-  const normals = (count: number) => random.normals(count).map(Math.fround);
+  const round = isShortFloat(numbers)
+    ? (values: Float64Array) => Float64Array.from(fromShortFloat(toShortFloat(values, numbers), numbers))
+    : (values: Float64Array) => values.map(Math.fround);
+  const normals = (count: number) => round(random.normals(count));
   const inputs = each.shapes.map((shape) => leaf(normals(product(shape)), shape, dtype));
   const outputs = each.run(inputs, dtype);
   for (const output of outputs) {
