@@ -35,7 +35,10 @@ const details: Record<DType, DTypeDetail> = {
 /** From and to numbers, for the types that JavaScript has no arrays of. */
 const shortFloats: Record<
   ShortFloatDType,
-  { to: (values: ArrayLike<number>) => Uint16Array<ArrayBuffer>; from: (bits: Uint16Array) => Float32Array<ArrayBuffer> }
+  {
+    to: (values: ArrayLike<number>) => Uint16Array<ArrayBuffer>;
+    from: (bits: Uint16Array) => Float32Array<ArrayBuffer>;
+  }
 > = {
   bfloat16: { to: toBfloat16, from: fromBfloat16 },
   float16: { to: toFloat16, from: fromFloat16 },

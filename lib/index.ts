@@ -12,12 +12,7 @@ export * from './ops';
 
 export { Memory } from './nn/memory';
 export { AutoModel } from './models/autoModel';
-export {
-  type ModelOptions,
-  PretrainedModel,
-  type PretrainedOptions,
-  type SaveOptions,
-} from './models/pretrainedModel';
+export { type ModelOptions, PretrainedModel, type PretrainedOptions, type SaveOptions } from './models/pretrainedModel';
 export { TransformerXLModel, type TransformerXLInputs, type TransformerXLOutput } from './models/transformerXL';
 export {
   TransformerXLForSequenceClassification,

@@ -1,6 +1,14 @@
 import { type TapeNode, backward, isGradEnabled } from './autograd';
 import { type Device, type DeviceLike, resolveDevice } from './device';
-import { type DType, type StoredArray, type TypedArray, dtypeDetail, fromShortFloat, isFloat, isShortFloat } from './dtype';
+import {
+  type DType,
+  type StoredArray,
+  type TypedArray,
+  dtypeDetail,
+  fromShortFloat,
+  isFloat,
+  isShortFloat,
+} from './dtype';
 import { XlformersError, argumentError, describe } from './errors';
 import { native, type NativeBuffer } from './native';
 import { nearest } from './options';

@@ -1,4 +1,13 @@
-import { type DType, type StoredArray, type TypedArray, dtypeDetail, dtypes, isDType, isShortFloat, toShortFloat } from './dtype';
+import {
+  type DType,
+  type StoredArray,
+  type TypedArray,
+  dtypeDetail,
+  dtypes,
+  isDType,
+  isShortFloat,
+  toShortFloat,
+} from './dtype';
 import { XlformersError, describe } from './errors';
 
 export type NestedArray = readonly (number | bigint | NestedArray)[];
@@ -135,7 +144,9 @@ function convert(values: ArrayLike<number | bigint>, dtype: DType): { array: Sto
 
 /** Big integers as numbers. */
 function numbers(values: ArrayLike<number | bigint>): ArrayLike<number> {
-  return values instanceof BigInt64Array || Array.isArray(values) ? Float64Array.from(values, Number) : (values as ArrayLike<number>);
+  return values instanceof BigInt64Array || Array.isArray(values)
+    ? Float64Array.from(values, Number)
+    : (values as ArrayLike<number>);
 }
 
 function flatten(data: TensorData, depth: number, shape: number[], flat: (number | bigint)[]): void {

@@ -52,5 +52,7 @@ export function idTensor(name: string, input: IdInput, vocabSize: number, device
 
 /** States or factors given by the caller: float32 suits a model that computes in 16 bits, and is cast. */
 export function inPrecision(input: Tensor, precision: FloatDType): Tensor {
-  return isShortFloat(precision) && input instanceof Tensor && input.dtype === 'float32' ? cast(input, precision) : input;
+  return isShortFloat(precision) && input instanceof Tensor && input.dtype === 'float32'
+    ? cast(input, precision)
+    : input;
 }

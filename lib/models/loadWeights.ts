@@ -1,7 +1,15 @@
 import { toFloat32 } from '../checkpoints/safetensors';
 import { floatTypes, type SafetensorsDType } from '../checkpoints/safetensorsHeader';
 import { openWeights, type WeightsFile } from '../checkpoints/weights';
-import { type DType, dtypeDetail, type FloatDType, fromShortFloat, isShortFloat, type StoredArray, toShortFloat } from '../dtype';
+import {
+  type DType,
+  dtypeDetail,
+  type FloatDType,
+  fromShortFloat,
+  isShortFloat,
+  type StoredArray,
+  toShortFloat,
+} from '../dtype';
 import { XlformersError } from '../errors';
 import type { Parameters } from '../nn/parameters';
 import type { Parameter } from '../tensor';

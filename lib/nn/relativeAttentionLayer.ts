@@ -105,7 +105,9 @@ export class RelativeAttentionLayer {
     const normed = preNorm ? this.norm(x) : x;
     const queryKeyValue = this.parameters.operand(this.queryKeyValue);
     const projected = linear(normed, queryKeyValue, { packed: fixed ? this.cache.packed(queryKeyValue) : null });
-    const memoryKeyValues = memory ? (inputs.memoryKeyValues ?? this.projectMemory(memory, queryKeyValue, fixed)) : null;
+    const memoryKeyValues = memory
+      ? (inputs.memoryKeyValues ?? this.projectMemory(memory, queryKeyValue, fixed))
+      : null;
     const memoryLength = memory?.shape[1] ?? 0;
     const attention = packedRelativeAttention({
       queryKeyValue: reshape(projected, [batch, length, 3, heads, headDim]),

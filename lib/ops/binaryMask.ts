@@ -11,7 +11,10 @@ import { requireTensor } from './checks';
 export function binaryMask(x: Tensor, inverted = false): Tensor {
   requireTensor('x', x);
   if (isShortFloat(x.dtype)) {
-    throw new XlformersError('ERR_UNSUPPORTED', `x: got dtype ${x.dtype}, expected uint8, int32, float32 or float64; cast it to float32`);
+    throw new XlformersError(
+      'ERR_UNSUPPORTED',
+      `x: got dtype ${x.dtype}, expected uint8, int32, float32 or float64; cast it to float32`,
+    );
   }
   const out = Tensor.empty(x.shape, 'uint8', x.device);
   native.binaryMask({

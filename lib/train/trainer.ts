@@ -57,7 +57,8 @@ export class Trainer<Result extends HeldOut = HeldOut> {
     this.config = resolveTrainConfig(options);
     this.task = task(this.config);
     const { model } = this.task;
-    model.setPrecision(this.config.precision === 'float32' ? masterDType(model) : this.config.precision);
+    const weights = masterDType(model);
+    model.setPrecision(this.config.precision === 'float32' ? weights : this.config.precision);
     const { beta1, beta2, epsilon, weightDecay, decayed, layerDecay, clipNorm, optimizer, accumulation } = this.config;
     this.optimizer = new Adam(model.parameters(), {
       ...{ beta1, beta2, epsilon, weightDecay, decayed, clipNorm },

@@ -309,7 +309,11 @@ class Run<Result extends HeldOut> {
       ...differencesOf('data', state.data, trainer.task.data),
       ...differencesOf('model config', state.modelConfig as object, trainer.task.model.config),
       // Another rhythm of checkpoints is fine; everything else would not be the same run.
-      ...differencesOf('train config', withoutRhythm({ ...withoutPrecision, ...state.config }), withoutRhythm(trainer.config)),
+      ...differencesOf(
+        'train config',
+        withoutRhythm({ ...withoutPrecision, ...state.config }),
+        withoutRhythm(trainer.config),
+      ),
     ];
     const first = differences.find(([, saved, now]) => JSON.stringify(saved) !== JSON.stringify(now));
     if (first) {

@@ -44,7 +44,9 @@ describe.each(shortTypes)('%s', (dtype) => {
   test('all numbers survive float32 and float64 and back', async () => {
     const all = ofBits(everything, dtype);
     for (const wide of ['float32', 'float64'] as const) {
-      expect(await bitsOf(cast(cast(all, wide), dtype))).toEqual(Array.from(everything, (bits) => sameBits(bits, dtype)));
+      expect(await bitsOf(cast(cast(all, wide), dtype))).toEqual(
+        Array.from(everything, (bits) => sameBits(bits, dtype)),
+      );
     }
   });
 
@@ -87,7 +89,10 @@ test('sizes of any kind, none among them', async () => {
 test('the gradient is cast back, and sums over uses in the type of the leaf', async () => {
   const x = leaf([1, 2, 3], [3], 'float32');
   // Each gradient is a bfloat16; their sum is none.
-  const [first, second] = [1, 1 / 512].map((value) => tensor([value, value, -value], [3], 'bfloat16')) as [Tensor, Tensor];
+  const [first, second] = [1, 1 / 512].map((value) => tensor([value, value, -value], [3], 'bfloat16')) as [
+    Tensor,
+    Tensor,
+  ];
   for (const gradient of [first, second]) scope(() => cast(x, 'bfloat16').backward(gradient));
   expect([...(await x.grad!.data())]).toEqual([1 + 1 / 512, 1 + 1 / 512, -1 - 1 / 512]);
 });

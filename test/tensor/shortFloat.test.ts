@@ -37,7 +37,10 @@ describe.each(shortTypes)('%s', (dtype) => {
     }
     expect([...(await Tensor.from([[1n], [7n]], undefined, options).data())]).toEqual([1, 7]);
     expect([...(await Tensor.from(BigInt64Array.of(1n, 7n), undefined, options).data())]).toEqual([1, 7]);
-    expect([...(await Tensor.from(Int32Array.of(1, 257), undefined, options).data())]).toEqual([1, dtype === 'float16' ? 257 : 256]);
+    expect([...(await Tensor.from(Int32Array.of(1, 257), undefined, options).data())]).toEqual([
+      1,
+      dtype === 'float16' ? 257 : 256,
+    ]);
     expect([...(await Tensor.from([1e6, -1e39, NaN], undefined, options).data())]).toEqual(
       dtype === 'float16' ? [Infinity, -Infinity, NaN] : [999424, -Infinity, NaN],
     );
@@ -60,7 +63,14 @@ describe.each(shortTypes)('%s', (dtype) => {
   });
 
   test('copied in other orders and parts', async () => {
-    const x = Tensor.from([[1, 2, 3], [4, 5, 6]], undefined, options);
+    const x = Tensor.from(
+      [
+        [1, 2, 3],
+        [4, 5, 6],
+      ],
+      undefined,
+      options,
+    );
     expect([...(await permute(x, [1, 0]).data())]).toEqual([1, 4, 2, 5, 3, 6]);
     expect([...(await slice(x, 1, 1, 3).data())]).toEqual([2, 3, 5, 6]);
     expect([...(await concatenate([x, x], 1).data())]).toEqual([1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6]);
@@ -82,7 +92,9 @@ describe.each(shortTypes)('%s', (dtype) => {
     }
     // Synchronously: nothing of it reaches the queue.
     expect(() => each.run(inputs, dtype)).toThrow(
-      name === 'binaryMask' ? /^x: got dtype b?float16.* cast it to float32$/ : /on device cpu, .* cast it to float32, or use a CUDA device$/,
+      name === 'binaryMask'
+        ? /^x: got dtype b?float16.* cast it to float32$/
+        : /on device cpu, .* cast it to float32, or use a CUDA device$/,
     );
     expect(await codeOf(run)).toBe('ERR_UNSUPPORTED');
     await resolveDevice('cpu').synchronize();
