@@ -61,7 +61,6 @@ export async function saveModel(
     }
   };
   await writeSafetensorsStream(path.join(directory, 'model.safetensors'), tensors, read, { format: 'pt' });
-  // Float32 is what readers expect where nothing is said.
-  const described = dtype === 'float32' ? config : { ...config, dtype };
-  await writeFileAtomically(path.join(directory, 'config.json'), `${JSON.stringify(described, null, 2)}\n`);
+  const file = JSON.stringify({ ...config, dtype }, null, 2);
+  await writeFileAtomically(path.join(directory, 'config.json'), `${file}\n`);
 }

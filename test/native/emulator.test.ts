@@ -53,12 +53,14 @@ describe.each(programs)('%s', (program) => {
 describe('operators on the CUDA kernels', () => {
   const jest = path.join(repository, 'node_modules', 'jest', 'bin', 'jest.js');
   // XLNet's attention has kernels that are not proven yet.
-  const operators = ['embedding', 'linear', 'losses', 'normalization', 'optimizer', 'relativeAttention'];
+  const operators = ['cast', 'embedding', 'linear', 'losses', 'normalization', 'optimizer', 'relativeAttention'];
+  // What only a device that computes in 16 bits can do: operators, models, training.
+  const devices = readdirSync(path.join(repository, 'test', 'cuda')).filter((name) => name.endsWith('.device.ts'));
 
-  test.each(operators)(
+  test.each([...operators.map((name) => `test/ops/${name}.test.ts`), ...devices.map((name) => `test/cuda/${name}`)])(
     '%s',
-    (operator) => {
-      const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', `test/ops/${operator}.test.ts`];
+    (file) => {
+      const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', file];
       const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: repository, encoding: 'utf8' });
       expect([status, status === 0 ? '' : stdout + stderr]).toEqual([0, '']);
     },
