@@ -5,9 +5,14 @@ import { keep } from '../scope';
 import { needsTape, type Parameter, type Tensor } from '../tensor';
 
 /**
- * A weight in the type that the model computes in. In mixed precision the parameter is a float32 master, which the optimizer updates
- * (small updates of a 16-bit weight would be rounded away) and checkpoints hold; operators take a 16-bit copy of it, made once after
- * each update, and its gradient arrives at the parameter as float32, summed over uses and micro-batches in that type.
+ * A weight in the type that the model computes in. In mixed precision operators take a 16-bit copy of the parameter, made once after
+ * each update. What stays float32, and why:
+ * - the parameter itself, Adam's moments and checkpoints: an update is some thousandths of a weight, which 8 or 11 bits round away;
+ * - the gradients at the parameters, so that uses and micro-batches sum up without rounding, and a loss scale can be taken out;
+ * - losses, their gradients, norms and the statistics of layer norm and softmax, which are sums over many elements; inside operators
+ *   every sum is float32, whatever is stored (native/core/operators.h).
+ * States, memories, and the copies of layer norms' weights and of biases are of 16 bits: they are rounded once where they are used,
+ * as what they meet there is.
  */
 export function workingCopy(parameter: Parameter, precision: FloatDType): Tensor {
   if (precision === parameter.dtype) return parameter;
