@@ -57,10 +57,17 @@ describe('operators on the CUDA kernels', () => {
   // What only a device that computes in 16 bits can do: operators, models, training.
   const devices = readdirSync(path.join(repository, 'test', 'cuda')).filter((name) => name.endsWith('.device.ts'));
 
-  test.each([...operators.map((name) => `test/ops/${name}.test.ts`), ...devices.map((name) => `test/cuda/${name}`)])(
+  const runs = [
+    ...operators.map((name) => [`test/ops/${name}.test.ts`]),
+    ...devices.map((name) => [`test/cuda/${name}`]),
+    ['test/models/fixtures.test.ts', '-t', '^txl-lm-div2 .*float16'],
+    ['test/models/xlnetFixtures.test.ts', '-t', '^xlnet-lm-two-stream .*float16'],
+  ];
+
+  test.each(runs.map((run) => [run.join(' '), run] as const))(
     '%s',
-    (file) => {
-      const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', file];
+    (_, run) => {
+      const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', ...run];
       const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: repository, encoding: 'utf8' });
       expect([status, status === 0 ? '' : stdout + stderr]).toEqual([0, '']);
     },
