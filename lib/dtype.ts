@@ -72,6 +72,11 @@ export function toShortFloat(values: ArrayLike<number>, dtype: ShortFloatDType):
   return shortFloats[dtype].to(values);
 }
 
+/** The numbers that are stored. */
+export function valuesOf(stored: StoredArray, dtype: DType): TypedArray {
+  return isShortFloat(dtype) ? fromShortFloat(stored as Uint16Array, dtype) : (stored as TypedArray);
+}
+
 /** The numbers that such bits are, exactly. */
 export function fromShortFloat(bits: Uint16Array, dtype: ShortFloatDType): Float32Array<ArrayBuffer> {
   return shortFloats[dtype].from(bits);

@@ -1,14 +1,6 @@
 import { type TapeNode, backward, isGradEnabled } from './autograd';
 import { type Device, type DeviceLike, resolveDevice } from './device';
-import {
-  type DType,
-  type StoredArray,
-  type TypedArray,
-  dtypeDetail,
-  fromShortFloat,
-  isFloat,
-  isShortFloat,
-} from './dtype';
+import { type DType, type StoredArray, type TypedArray, dtypeDetail, isFloat, valuesOf } from './dtype';
 import { XlformersError, argumentError, describe } from './errors';
 import { native, type NativeBuffer } from './native';
 import { nearest } from './options';
@@ -198,9 +190,7 @@ export class Tensor {
   async data(): Promise<TypedArray> {
     const { buffer } = await readBytes(liveStorage(this), this);
     const { dtype } = this;
-    return isShortFloat(dtype)
-      ? fromShortFloat(new Uint16Array(buffer), dtype)
-      : (new (dtypeDetail(dtype).array)(buffer) as TypedArray);
+    return valuesOf(new (dtypeDetail(dtype).array)(buffer), dtype);
   }
 
   /** @internal The values as they lie in memory. */

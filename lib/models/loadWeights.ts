@@ -1,15 +1,8 @@
+import { requireFinite } from '../checkpoints/finite';
 import { toFloat32 } from '../checkpoints/safetensors';
 import { floatTypes, type SafetensorsDType } from '../checkpoints/safetensorsHeader';
 import { openWeights, type WeightsFile } from '../checkpoints/weights';
-import {
-  type DType,
-  dtypeDetail,
-  type FloatDType,
-  fromShortFloat,
-  isShortFloat,
-  type StoredArray,
-  toShortFloat,
-} from '../dtype';
+import { dtypeDetail, type FloatDType, isShortFloat, type StoredArray, toShortFloat } from '../dtype';
 import { XlformersError } from '../errors';
 import type { Parameters } from '../nn/parameters';
 import type { Parameter } from '../tensor';
@@ -142,19 +135,6 @@ function convert(piece: Uint8Array<ArrayBuffer>, stored: SafetensorsDType, dtype
   if (dtype === 'float32') return toFloat32(piece, stored);
   const values = stored === 'F64' ? new Float64Array(buffer, byteOffset, byteLength / 8) : toFloat32(piece, stored);
   return isShortFloat(dtype) ? toShortFloat(values, dtype) : Float64Array.from(values);
-}
-
-/** @throws XlformersError ERR_NOT_FINITE naming the tensor and the element */
-export function requireFinite(file: string, name: string, stored: StoredArray, dtype: DType): void {
-  const values = isShortFloat(dtype) ? fromShortFloat(stored as Uint16Array, dtype) : stored;
-  for (let index = 0; index < values.length; index += 1) {
-    if (!Number.isFinite(values[index])) {
-      throw new XlformersError(
-        'ERR_NOT_FINITE',
-        `${file}: tensor '${name}' holds ${values[index]}, expected finite numbers`,
-      );
-    }
-  }
 }
 
 /** Whether two tensors of the same shape hold the same. */

@@ -31,11 +31,11 @@ export class AddedTokenMatcher {
     });
   }
 
-  /** Calls back for every stretch of the text in order, tokens and what lies between them. */
+  /** Calls back for every stretch of the text in order, tokens and what lies between them, until one call returns false. */
   forEach(
     text: string,
-    onText: (from: number, to: number) => void,
-    onToken: (id: number, from: number, to: number) => void,
+    onText: (from: number, to: number) => unknown,
+    onToken: (id: number, from: number, to: number) => unknown,
   ): void {
     let done = 0;
     if (this.tokens.length > 0) {
@@ -51,8 +51,8 @@ export class AddedTokenMatcher {
         if (token.singleWord && !isWord(text, start, end)) continue;
         if (token.lstrip) while (start > done && isWhitespace(text.charCodeAt(start - 1))) start -= 1;
         if (token.rstrip) while (end < text.length && isWhitespace(text.charCodeAt(end))) end += 1;
-        if (start > done) onText(done, start);
-        onToken(token.id, start, end);
+        if (start > done && onText(done, start) === false) return;
+        if (onToken(token.id, start, end) === false) return;
         done = end;
         index = Math.max(index, end);
       }

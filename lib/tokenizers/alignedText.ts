@@ -33,9 +33,14 @@ export class AlignedText {
   }
 }
 
+const partLength = 2 ** 16;
+
 /** Builds a changed text from the parts of another. */
 export class AlignedBuilder {
-  private text = '';
+  /** The text so far: parts, and the units that will be the next of them. */
+  private readonly parts: string[] = [];
+  private pending = '';
+  private length = 0;
   private starts: Int32Array;
   private ends: Int32Array;
 
@@ -49,7 +54,7 @@ export class AlignedBuilder {
     let at = this.reserve(to - from);
     const { starts, ends } = this;
     const { text, starts: sourceStarts, ends: sourceEnds } = this.source;
-    this.text += text.slice(from, to);
+    this.append(text.slice(from, to));
     if (sourceStarts === undefined || sourceEnds === undefined) {
       for (let index = from; index < to; index += 1, at += 1) {
         starts[at] = index;
@@ -71,7 +76,7 @@ export class AlignedBuilder {
     const at = this.reserve(replacement.length);
     this.starts.fill(this.source.start(from), at, at + replacement.length);
     this.ends.fill(this.source.end(to - 1), at, at + replacement.length);
-    this.text += replacement;
+    this.append(replacement);
   }
 
   /**
@@ -90,12 +95,22 @@ export class AlignedBuilder {
   }
 
   finish(): AlignedText {
-    return new AlignedText(this.text, this.starts, this.ends);
+    return new AlignedText(this.parts.join('') + this.pending, this.starts, this.ends);
+  }
+
+  /** Engines keep what is appended as a tree with a node for every piece, which weighs tens of bytes; reading a unit makes it flat. */
+  private append(piece: string): void {
+    this.length += piece.length;
+    this.pending += piece;
+    if (this.pending.length < partLength) return;
+    this.pending.charCodeAt(0);
+    this.parts.push(this.pending);
+    this.pending = '';
   }
 
   /** Room for `count` more units; returns where they begin. @throws XlformersError ERR_ARG_RANGE when the text grows without measure */
   private reserve(count: number): number {
-    const used = this.text.length;
+    const used = this.length;
     if (used + count > maxNormalizedLength) {
       throw new XlformersError(
         'ERR_ARG_RANGE',

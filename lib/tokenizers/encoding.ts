@@ -71,10 +71,19 @@ export function templateLength(template: Template): number {
   return template.filter((part) => 'id' in part).length;
 }
 
+/** @throws XlformersError ERR_ARG_RANGE when `added` tokens alone are more than `maxLength` */
+export function requireRoom(maxLength: number, added: number): void {
+  if (maxLength >= added) return;
+  throw new XlformersError(
+    'ERR_ARG_RANGE',
+    `maxLength: got ${maxLength}, expected at least ${added}, which special tokens take`,
+  );
+}
+
 export type Truncation = 'longestFirst' | 'onlyFirst' | 'onlySecond';
 
 /**
- * Shortens the texts so that they and `added` further tokens fit into `maxLength`, dropping tokens at the end.
+ * Shortens the texts so that they and `added` further tokens fit into `maxLength`, at least `added`, dropping tokens at the end.
  * @param oddToFirst of two texts cut to equal lengths, the first keeps the odd token. Hugging Face's Python tokenizers do so; its Rust
  *   ones give it to the text that was longer, the second where both were equal
  * @throws XlformersError ERR_ARG_RANGE when that cannot be
@@ -90,7 +99,7 @@ export function truncate(
   const lengths = sequences.map(({ ids }) => ids.length);
   const [first = 0, second = 0] = lengths;
   if (first + second <= room) return [...sequences];
-  const kept = room < 0 ? undefined : keptLengths(strategy, first, second, sequences.length, room, oddToFirst);
+  const kept = keptLengths(strategy, first, second, sequences.length, room, oddToFirst);
   if (kept === undefined) {
     throw new XlformersError(
       'ERR_ARG_RANGE',

@@ -5,7 +5,7 @@ import { type Pipeline, metaspace, wellFormed } from './pipeline';
 import { TokenSink, type WordTokens } from './tokenSink';
 import type { Unigram } from './unigram';
 import { isWhitespace } from './unicode';
-import { WordCache } from './wordCache';
+import { WordCache, longestKnownWord } from './wordCache';
 
 export interface MetaspaceOptions {
   normalizer: Normalizer;
@@ -24,9 +24,11 @@ export interface MetaspaceOptions {
   pieces: readonly string[];
 }
 
+/** Where the space at the end of a word stands, whose token depends on what follows; null when there is none. */
+type TrailingSpace = readonly [start: number, end: number] | null;
+
 interface Word extends WordTokens {
-  /** Where the space at its end stands, whose token depends on what follows; null when there is none. */
-  trailingSpace: [start: number, end: number] | null;
+  trailingSpace: TrailingSpace;
 }
 
 /**
@@ -39,17 +41,20 @@ interface Word extends WordTokens {
 export class MetaspacePipeline implements Pipeline {
   private readonly rawTokens: AddedTokenMatcher;
   private readonly normalizedTokens: AddedTokenMatcher;
-  private readonly words = new WordCache((word) => this.splitWord(word));
+  private readonly words = new WordCache((word) => this.knownWord(word));
   /** By code unit: 1 where a word may begin. */
   private readonly borders = new Uint8Array(128);
   /** What a space at the end of a text becomes. */
   private readonly lastSpace: readonly number[];
   private readonly scratch = new TokenSink();
+  /** Whether an added token that comes to light further on may take words that came before. */
+  private readonly crossesWords: boolean;
 
   constructor(private readonly options: MetaspaceOptions) {
     const { addedTokens, normalizer, separable, whitespaceSplit } = options;
     this.rawTokens = new AddedTokenMatcher(addedTokens.filter(({ normalized }) => !normalized));
     this.normalizedTokens = new AddedTokenMatcher(addedTokens.filter(({ normalized }) => normalized));
+    this.crossesWords = addedTokens.some(({ normalized, content }) => normalized && /[\s\u2581]/.test(content));
     for (const character of separable ? ' \n\t' : '') {
       const { text } = normalizer(new AlignedText(character));
       const border = whitespaceSplit ? text.length === 1 && isWhitespace(text.charCodeAt(0)) : text === ' ';
@@ -59,11 +64,15 @@ export class MetaspacePipeline implements Pipeline {
     this.lastSpace = this.scratch.wordTokens().ids;
   }
 
-  encode(text: string, sink: TokenSink): void {
+  encode(text: string, sink: TokenSink, enough: number): void {
+    const stop = this.crossesWords ? Infinity : enough;
     this.rawTokens.forEach(
       text,
-      (from, to) => this.encodeStretch(text, from, to, sink),
-      (id, from, to) => sink.push(id, from, to),
+      (from, to) => {
+        this.encodeStretch(text, from, to, sink, stop);
+        return sink.count < stop;
+      },
+      (id, from, to) => sink.push(id, from, to) < stop,
     );
   }
 
@@ -73,23 +82,31 @@ export class MetaspacePipeline implements Pipeline {
     return [first ?? '', ...pieces.slice(1)].join('').replaceAll(metaspace, ' ');
   }
 
-  private encodeStretch(text: string, from: number, to: number, sink: TokenSink): void {
+  private encodeStretch(text: string, from: number, to: number, sink: TokenSink, enough: number): void {
     const before = sink.count;
-    let space: [number, number] | null = null;
+    let space: TrailingSpace | undefined = null;
     for (let start = from; start < to;) {
       const end = this.wordEnd(text, start, to);
-      const word = this.words.get(text, start, end);
-      if (word === null) {
+      space = this.encodeWord(text, start, end, sink);
+      if (space === undefined) {
         sink.count = before;
-        this.encodeWhole(text, from, to, sink);
+        this.encodeWhole(text, from, to, sink, enough);
         return;
       }
-      sink.pushAll(word, start);
-      // A word that follows begins with a space, and one of the two remains.
-      space = word.trailingSpace && [start + word.trailingSpace[0], start + word.trailingSpace[1]];
+      if (sink.count >= enough) return;
       start = end;
     }
-    if (space !== null) this.lastSpace.forEach((id) => sink.push(id, ...(space as [number, number])));
+    // A word that followed began with a space, and one of the two remained.
+    if (space) for (const id of this.lastSpace) sink.push(id, space[0], space[1]);
+  }
+
+  /** Undefined when an added token has come to light, which may take spaces of the words beside it. */
+  private encodeWord(text: string, start: number, end: number, sink: TokenSink): TrailingSpace | undefined {
+    if (end - start > longestKnownWord) return this.splitWord(text.slice(start, end), start, sink);
+    const word = this.words.get(text, start, end);
+    if (word === undefined) return undefined;
+    sink.pushAll(word, start);
+    return word.trailingSpace && [start + word.trailingSpace[0], start + word.trailingSpace[1]];
   }
 
   private wordEnd(text: string, start: number, to: number): number {
@@ -102,26 +119,33 @@ export class MetaspacePipeline implements Pipeline {
     return to;
   }
 
-  /** Null when an added token has come to light, which may take spaces of the words beside it. */
-  private splitWord(word: string): Word | null {
+  private knownWord(word: string): Word | undefined {
+    const sink = this.scratch;
+    sink.count = 0;
+    const trailingSpace = this.splitWord(word, 0, sink);
+    return trailingSpace === undefined ? undefined : { ...sink.wordTokens(), trailingSpace };
+  }
+
+  /** Ranges count from `base`. Undefined as for `encodeWord`. */
+  private splitWord(word: string, base: number, sink: TokenSink): TrailingSpace | undefined {
     const aligned = this.options.normalizer(new AlignedText(wellFormed(word)));
-    if (this.normalizedTokens.occursIn(aligned.text)) return null;
+    if (this.normalizedTokens.occursIn(aligned.text)) return undefined;
     const { collapsesSpaces, whitespaceSplit } = this.options;
     const last = aligned.length - 1;
     const heldBack = collapsesSpaces && !whitespaceSplit && aligned.text[last] === ' ';
-    const sink = this.scratch;
-    sink.count = 0;
-    this.splitText(aligned, 0, heldBack ? last : last + 1, 0, sink);
-    const { ids, spans } = sink.wordTokens();
-    return { ids, spans, trailingSpace: heldBack ? [aligned.start(last), aligned.end(last)] : null };
+    this.splitText(aligned, 0, heldBack ? last : last + 1, base, sink);
+    return heldBack ? [base + aligned.start(last), base + aligned.end(last)] : null;
   }
 
-  private encodeWhole(text: string, from: number, to: number, sink: TokenSink): void {
+  private encodeWhole(text: string, from: number, to: number, sink: TokenSink, enough: number): void {
     const aligned = this.options.normalizer(new AlignedText(wellFormed(text.slice(from, to))));
     this.normalizedTokens.forEach(
       aligned.text,
-      (start, end) => this.splitText(aligned, start, end, from, sink),
-      (id, start, end) => sink.push(id, from + aligned.start(start), from + aligned.end(end - 1)),
+      (start, end) => {
+        this.splitText(aligned, start, end, from, sink);
+        return sink.count < enough;
+      },
+      (id, start, end) => sink.push(id, from + aligned.start(start), from + aligned.end(end - 1)) < enough,
     );
   }
 

@@ -188,14 +188,13 @@ const literal = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
 
 /** Puts words of letters and digits, which no rule splits, in the place of matches. Null where there are none. */
 function hide(input: AlignedText, pattern: RegExp): { hidden: AlignedText; reveal: Normalizer } | null {
-  const matches = [...input.text.matchAll(pattern)];
-  if (matches.length === 0) return null;
+  if (input.text.search(pattern) < 0) return null;
   const stem = unusedStem(input.text);
   const texts: string[] = [];
   const indices = new Map<string, number>();
   const builder = new AlignedBuilder(input);
   let done = 0;
-  for (const { index, 0: match } of matches) {
+  for (const { index, 0: match } of input.text.matchAll(pattern)) {
     if (!indices.has(match)) indices.set(match, texts.push(match) - 1);
     builder.copy(done, index);
     done = index + match.length;
@@ -223,8 +222,7 @@ const indexDigits = 9;
 /** A word that the text does not have: one letter longer than any of its kind there. */
 function unusedStem(text: string): string {
   const base = 'THISISPROTECTED';
-  const longest = Array.from(text.matchAll(/THISISPROTECTED(X*)/g), ([, run]) => (run as string).length);
-  return longest.length === 0
-    ? base
-    : base + 'X'.repeat(longest.reduce((most, length) => Math.max(most, length), 0) + 1);
+  let stem = base;
+  for (const [match] of text.matchAll(/THISISPROTECTEDX*/g)) if (match.length >= stem.length) stem = `${match}X`;
+  return stem;
 }

@@ -2,7 +2,8 @@ import type { TokenSink } from './tokenSink';
 
 /** From text to token ids, without the tokens of the template. */
 export interface Pipeline {
-  encode(text: string, sink: TokenSink): void;
+  /** May stop as soon as the sink holds `enough` tokens that no further text can change. */
+  encode(text: string, sink: TokenSink, enough: number): void;
   /** Text of pieces, those to be left out left out. */
   decode(ids: readonly number[]): string;
 }

@@ -4,12 +4,14 @@ export class TokenSink {
   private idTable = new Int32Array(64);
   private spanTable = new Int32Array(128);
 
-  push(id: number, start: number, end: number): void {
+  /** Returns how many there are now. */
+  push(id: number, start: number, end: number): number {
     this.reserve(1);
     this.idTable[this.count] = id;
     this.spanTable[2 * this.count] = start;
     this.spanTable[2 * this.count + 1] = end;
     this.count += 1;
+    return this.count;
   }
 
   /** Tokens whose ranges are counted from `base`. */
@@ -38,18 +40,21 @@ export class TokenSink {
     return this.idTable[this.count - 1] as number;
   }
 
+  /** Views of the tables: good until more is pushed. */
   tokens(): Tokens {
-    return { ids: this.idTable.slice(0, this.count), spans: this.spanTable.slice(0, 2 * this.count) };
+    return { ids: this.idTable.subarray(0, this.count), spans: this.spanTable.subarray(0, 2 * this.count) };
   }
 
   private reserve(more: number): void {
     const needed = this.count + more;
     if (needed <= this.idTable.length) return;
-    const idTable = new Int32Array(2 * needed);
+    const capacity = needed < 2 ** 24 ? 2 * needed : Math.ceil(1.25 * needed);
+    const idTable = new Int32Array(capacity);
     idTable.set(this.idTable);
-    const spanTable = new Int32Array(4 * needed);
+    this.idTable = idTable;
+    const spanTable = new Int32Array(2 * capacity);
     spanTable.set(this.spanTable);
-    Object.assign(this, { idTable, spanTable });
+    this.spanTable = spanTable;
   }
 }
 

@@ -7,7 +7,7 @@ import {
   layOut,
   layoutOptions,
 } from './batch';
-import { Encoding, type Truncation, fillTemplate, templateLength, truncate } from './encoding';
+import { Encoding, type Truncation, fillTemplate, requireRoom, templateLength, truncate } from './encoding';
 import { maxTextLength } from './limits';
 import { type Tokens, TokenSink } from './tokenSink';
 import type { TokenizerParts } from './tokenizerParts';
@@ -126,25 +126,23 @@ export abstract class Tokenizer {
     if (!Array.isArray(texts) || texts.length < 1 || texts.length > 2) {
       throw argumentError('ERR_ARG_TYPE', 'texts', texts, 'a text or a pair of texts');
     }
+    const full = texts.length === 1 ? single : pair;
+    const template = addSpecialTokens ? full : full.filter((part) => 'sequence' in part);
+    const strategy = truncation === true ? 'longestFirst' : truncation;
+    if (strategy !== false) requireRoom(maxLength, templateLength(template));
+    // How two texts are cut depends on their lengths; a text by itself is cut where there is enough of it.
+    const enough = texts.length === 1 && strategy !== false && strategy !== 'onlySecond' ? maxLength : Infinity;
     let sequences = texts.map((text: unknown, index): Tokens => {
-      if (typeof text !== 'string')
-        throw argumentError('ERR_ARG_TYPE', index === 0 ? 'text' : 'pair', text, 'a string');
+      const name = index === 0 ? 'text' : 'pair';
+      if (typeof text !== 'string') throw argumentError('ERR_ARG_TYPE', name, text, 'a string');
       if (text.length > maxTextLength) {
-        throw argumentError(
-          'ERR_ARG_RANGE',
-          index === 0 ? 'text' : 'pair',
-          text,
-          `at most ${maxTextLength} characters; encode it in parts`,
-        );
+        throw argumentError('ERR_ARG_RANGE', name, text, `at most ${maxTextLength} characters; encode it in parts`);
       }
       const sink = new TokenSink();
-      pipeline.encode(text, sink);
+      pipeline.encode(text, sink, enough);
       return sink.tokens();
     });
-    const full = sequences.length === 1 ? single : pair;
-    const template = addSpecialTokens ? full : full.filter((part) => 'sequence' in part);
-    if (truncation !== false) {
-      const strategy = truncation === true ? 'longestFirst' : truncation;
+    if (strategy !== false) {
       sequences = truncate(sequences, strategy, maxLength, templateLength(template), oddToFirst);
     }
     return fillTemplate(template, sequences, this.specialIds, pieces);

@@ -16,6 +16,10 @@ export interface UnigramOptions {
 /** Where SentencePiece 0.2.3 takes the sum reached so far from all (unigram_model.cc, kScoreResetThreshold). */
 export const largestSum = 100_000;
 
+/** A power of two: sums are kept for no more positions than a piece can reach. */
+const window = 2 * maxPieceLength;
+const mask = window - 1;
+
 /**
  * The most probable way to write a text as pieces (Viterbi). Of ways that are equal the one found first stays: pieces in the order of
  * their beginnings, shorter ones before longer ones, as in both implementations that are followed.
@@ -32,13 +36,20 @@ export class Unigram {
   /** and by how much the way taken was better than others at the closest of its decisions. */
   margin = Infinity;
 
-  // By position: the best sum so far, the next best, and the last piece of the best with its beginning.
-  private best = new Float64Array(64);
-  private second = new Float64Array(64);
+  // By position modulo `window`: the best sum so far, and the next best. Between two calls all are -Infinity.
+  private readonly best = new Float64Array(window).fill(-Infinity);
+  private readonly second = new Float64Array(window).fill(-Infinity);
+  // By position: the last piece of the best way there, its length, and by how much that way was better.
   private pieces = new Int32Array(64);
-  private starts = new Int32Array(64);
+  private lengths = new Uint16Array(64);
+  private margins = new Float32Array(64);
 
   constructor(private readonly options: UnigramOptions) {}
+
+  /** Another with the same pieces, and results of its own. */
+  twin(): Unigram {
+    return new Unigram(this.options);
+  }
 
   /** What a piece adds to the sum. */
   score(id: number): number {
@@ -50,21 +61,20 @@ export class Unigram {
     const { trie, scores, unknownId, unknownScore, float32 } = this.options;
     const length = to - from;
     // Tables that one enormous word has left behind are given back.
-    if (length >= this.best.length || this.best.length > 64 * (length + 1024)) this.resize(length + 64);
-    const { best, second, pieces, starts } = this;
-    best.fill(-Infinity, 0, length + 1);
-    second.fill(-Infinity, 0, length + 1);
+    const capacity = this.pieces.length;
+    if (length >= capacity || capacity > 64 * (length + 1024)) this.resize(length + 64);
+    const { best, second } = this;
     best[0] = initial;
 
     for (let start = 0; start < length;) {
-      let sum = best[start] as number;
+      let sum = best[start & mask] as number;
       if (float32 && Math.abs(sum) > largestSum) {
         // SentencePiece starts sums anew, lest small differences drown.
         // Nothing beyond the longest piece has been reached yet.
         const reached = Math.min(length, start + maxPieceLength);
         for (let index = start; index <= reached; index += 1) {
-          best[index] = Math.fround((best[index] as number) - sum);
-          second[index] = Math.fround((second[index] as number) - sum);
+          best[index & mask] = Math.fround((best[index & mask] as number) - sum);
+          second[index & mask] = Math.fround((second[index & mask] as number) - sum);
         }
         sum = 0;
       }
@@ -76,54 +86,70 @@ export class Unigram {
         const id = trie.value(node);
         if (id >= 0) {
           const exact = sum + (scores[id] as number);
-          const candidate = float32 ? Math.fround(exact) : exact;
-          if (candidate > (best[end] as number)) {
-            second[end] = best[end] as number;
-            best[end] = candidate;
-            pieces[end] = id;
-            starts[end] = start;
-          } else if (candidate > (second[end] as number)) second[end] = candidate;
+          this.offer(end, float32 ? Math.fround(exact) : exact, id, end - start);
           if (end - start === width) characterIsPiece = true;
         }
         if (end === length) break;
         node = trie.step(node, text.charCodeAt(from + end));
       }
       if (!characterIsPiece) {
-        const end = start + width;
-        const candidate = float32 ? Math.fround(sum + unknownScore) : sum + unknownScore;
-        if (candidate > (best[end] as number)) {
-          second[end] = best[end] as number;
-          best[end] = candidate;
-          pieces[end] = unknownId;
-          starts[end] = start;
-        } else if (candidate > (second[end] as number)) second[end] = candidate;
+        this.offer(start + width, float32 ? Math.fround(sum + unknownScore) : sum + unknownScore, unknownId, width);
       }
-      start += width;
+      for (const next = start + width; start < next; start += 1) this.leave(start);
     }
+    this.sum = best[length & mask] as number;
+    this.leave(length);
     this.trace(from, length);
   }
 
+  /** A way to `end` whose last piece has that length. */
+  private offer(end: number, sum: number, id: number, length: number): void {
+    const { best, second } = this;
+    const slot = end & mask;
+    if (sum > (best[slot] as number)) {
+      second[slot] = best[slot] as number;
+      best[slot] = sum;
+      this.pieces[end] = id;
+      this.lengths[end] = length;
+    } else if (sum > (second[slot] as number)) second[slot] = sum;
+  }
+
+  /** All ways to this position are known: its place is free for another. */
+  private leave(position: number): void {
+    const slot = position & mask;
+    this.margins[position] = (this.best[slot] as number) - (this.second[slot] as number);
+    this.best[slot] = -Infinity;
+    this.second[slot] = -Infinity;
+  }
+
   private trace(from: number, length: number): void {
-    const { best, second, pieces, starts, ids, ends } = this;
-    let count = 0;
-    let margin = Infinity;
-    for (let end = length; end > 0; end = starts[end] as number) {
-      ids[count] = pieces[end] as number;
-      ends[count] = from + end;
-      count += 1;
-      margin = Math.min(margin, (best[end] as number) - (second[end] as number));
+    const { pieces, lengths, margins } = this;
+    this.count = 0;
+    this.margin = Infinity;
+    for (let end = length; end > 0; end -= lengths[end] as number) {
+      this.count += 1;
+      this.margin = Math.min(this.margin, margins[end] as number);
     }
-    ids.subarray(0, count).reverse();
-    ends.subarray(0, count).reverse();
-    this.count = count;
-    this.sum = best[length] as number;
-    this.margin = margin;
+    if (this.count > this.ids.length) {
+      this.ids = new Int32Array(withReserve(this.count));
+      this.ends = new Int32Array(withReserve(this.count));
+    }
+    for (let index = this.count - 1, end = length; index >= 0; index -= 1) {
+      this.ids[index] = pieces[end] as number;
+      this.ends[index] = from + end;
+      end -= lengths[end] as number;
+    }
   }
 
   private resize(length: number): void {
-    const capacity = Math.ceil(1.5 * length);
-    this.best = new Float64Array(capacity);
-    this.second = new Float64Array(capacity);
-    for (const name of ['pieces', 'starts', 'ids', 'ends'] as const) this[name] = new Int32Array(capacity);
+    const capacity = withReserve(length);
+    this.pieces = new Int32Array(capacity);
+    this.lengths = new Uint16Array(capacity);
+    this.margins = new Float32Array(capacity);
+    this.ids = new Int32Array(64);
+    this.ends = new Int32Array(64);
   }
 }
+
+/** Room to grow into, of little weight where texts are enormous. */
+const withReserve = (count: number) => count + Math.min(count, 2 ** 20);

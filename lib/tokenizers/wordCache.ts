@@ -1,3 +1,6 @@
+/** Longer words are rare, and would make the size of a cache uncertain. */
+export const longestKnownWord = 48;
+
 /**
  * What words were split into, by the word, which is looked up where it stands in the text: no substring is made for a word that is known.
  * Two generations bound the size: when the younger is full the older is dropped, so that words in use stay.
@@ -9,16 +12,13 @@ export class WordCache<T> {
   constructor(
     private readonly compute: (word: string) => T,
     private readonly capacity = 2 ** 16,
-    /** Longer words are rare, and would make the size of the cache uncertain. */
-    private readonly longestWord = 48,
   ) {
     this.young = new Generation(capacity);
     this.old = new Generation(capacity);
   }
 
-  /** For units [start, end) of the text. */
+  /** For units [start, end) of the text, at most `longestKnownWord`. */
   get(text: string, start: number, end: number): T {
-    if (end - start > this.longestWord) return this.compute(text.slice(start, end));
     let hash = 0x811c9dc5;
     for (let index = start; index < end; index += 1) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
     hash ^= hash >>> 15;

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { makeDirectory, writeFileAtomically } from '../checkpoints/atomicFile';
+import { requireFinite } from '../checkpoints/finite';
 import {
   loadTrainingCheckpoint,
   openTrainingCheckpoint,
@@ -7,7 +8,7 @@ import {
 } from '../checkpoints/trainingCheckpoint';
 import type { SafetensorsEntry, SafetensorsFile } from '../checkpoints/safetensors';
 import { floatTypes } from '../checkpoints/safetensorsHeader';
-import type { FloatDType } from '../dtype';
+import { dtypeDetail, type FloatDType } from '../dtype';
 import { XlformersError } from '../errors';
 import { Generator } from '../random';
 import { keep } from '../scope';
@@ -57,7 +58,7 @@ export interface TrainingResult<Result extends HeldOut = HeldOut> {
  * model has the weights that were saved: those of the lowest held-out loss where there were evaluations and `checkpoint.final` is
  * 'best', else those of the last step.
  * @throws XlformersError ERR_CHECKPOINT_EXISTS, ERR_CHECKPOINT_MISMATCH, ERR_CHECKPOINT_WRITE, ERR_FILE_READ, ERR_FILE_WRITE naming the
- *   file or folder, ERR_NOT_FINITE naming the step; checkpoints made so far are then untouched
+ *   file or folder, ERR_NOT_FINITE naming the step, or the tensor of a checkpoint; checkpoints made so far are then untouched
  */
 export async function trainInDirectory<Result extends HeldOut>(
   options: TrainingRunOptions<Result>,
@@ -353,8 +354,9 @@ async function load(file: SafetensorsFile, name: string, into: Tensor): Promise<
       `checkpoint: tensor '${name}' ${entry ? `has shape [${entry.shape.join(', ')}]` : 'is missing'}, expected [${into.shape.join(', ')}]`,
     );
   }
-  const bytes = await file.read(name);
-  into.overwrite(bytes);
+  const { buffer } = await file.read(name);
+  requireFinite(file.path, name, new (dtypeDetail(into.dtype).array)(buffer), into.dtype);
+  into.overwrite(new Uint8Array(buffer));
 }
 
 async function entries(tensors: Iterable<readonly [string, Tensor]>): Promise<SafetensorsEntry[]> {

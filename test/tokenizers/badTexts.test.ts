@@ -1,10 +1,13 @@
 /** Table C of docs/security.md: texts and ids that tokenizers choke on. Work is counted, not timed. */
+import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { XLNetModel, XLNetTokenizer } from '../../lib';
 import { CharTrie } from '../../lib/tokenizers/charTrie';
 import { maxPieceLength, maxTextLength } from '../../lib/tokenizers/limits';
 import { Unigram } from '../../lib/tokenizers/unigram';
+import { repository } from '../support/cli';
 import { fixturePath } from '../support/fixtures';
+import { countSteps } from '../support/trieSteps';
 
 const folder = fixturePath('tokenizers', 'xlnet-small');
 const tokenizers: Record<string, XLNetTokenizer> = {};
@@ -12,6 +15,26 @@ beforeAll(async () => {
   tokenizers['tokenizer.json'] = await XLNetTokenizer.fromFolder(folder);
   tokenizers['spiece.model'] = await XLNetTokenizer.fromFile(path.join(folder, 'spiece.model'));
 });
+
+interface LongText {
+  name: string;
+  unit: string;
+  steps: [number, number, number, number];
+  wrong: number;
+  end: number;
+}
+
+function longTexts(what: 'doubled' | 'hundredMegabytes', units: readonly string[]): LongText[] {
+  const program = path.join(__dirname, 'programs', 'longTexts.ts');
+  const args = ['-r', 'ts-node/register/transpile-only', program, folder, what, ...units];
+  const output = execFileSync(process.execPath, args, { cwd: repository, encoding: 'utf8' });
+  const lines = output
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as LongText);
+  expect(lines.length).toBe(2 * units.length);
+  return lines;
+}
 
 const texts: [string, string][] = [
   ['nothing', ''],
@@ -48,8 +71,23 @@ describe.each(['tokenizer.json', 'spiece.model'])('%s', (name) => {
     expect(ids.length).toBe(128);
   });
 
-  test('100 MB are refused by length, before anything is done', () => {
-    const text = 'a'.repeat(100 * 2 ** 20);
+  test('maxLength first: of a long text no more is split than it takes', () => {
+    const tokenizer = tokenizers[name]!;
+    const beginning = 'It is a truth universally acknowledged, 1,2,3, <mask> that \u2581 \u2581 '.repeat(20);
+    const text = beginning.repeat(200);
+    for (const maxLength of [3, 10, 33, 100, 256]) {
+      const options = { truncation: true, maxLength };
+      const expected = tokenizer.encode(text).ids.subarray(0, maxLength - 2);
+      let ids: ArrayLike<number> = [];
+      const count = countSteps(() => ({ ids } = tokenizer.encode(text, options)));
+      expect(Array.from(ids).slice(0, maxLength - 2)).toEqual(Array.from(expected));
+      // All that is left of the length is the search for special tokens.
+      expect(count).toBeLessThan(text.length / 20);
+    }
+  });
+
+  test('a text beyond the limit is refused by its length, before anything is done', () => {
+    const text = 'a'.repeat(maxTextLength + 1);
     expect(() => tokenizers[name]!.encode(text)).toThrow(
       expect.objectContaining({
         code: 'ERR_ARG_RANGE',
@@ -91,35 +129,18 @@ describe('ids for a model', () => {
 });
 
 describe('work grows with the text, no faster', () => {
-  /** Steps through tries while `run` runs: what the time to tokenize is made of. */
-  const steps = (run: () => void): number => {
-    const original = CharTrie.prototype.step;
-    let count = 0;
-    CharTrie.prototype.step = function (node, unit) {
-      count += 1;
-      return original.call(this, node, unit);
-    };
-    try {
-      run();
-    } finally {
-      CharTrie.prototype.step = original;
+  test('twice the text takes at most 2.3 times the steps, from 5 kB to 4 MB', () => {
+    const units = ['a', '1,2,3,', 'e\u0301\u0301\u0301', '\ufdfa', ' ', '\u2581', 'a ', '<mask', '\u{1f468}\u200d'];
+    for (const { name, unit, steps } of longTexts('doubled', units)) {
+      const [short, shortTwice, long, longTwice] = steps;
+      const limits = [shortTwice <= 2.3 * short + 100, longTwice <= 2.3 * long + 100];
+      expect([name, unit, ...limits]).toEqual([name, unit, true, true]);
     }
-    return count;
-  };
+  }, 300_000);
 
-  test.each(
-    ['a', '1,2,3,', 'e\u0301\u0301\u0301', '\ufdfa', ' ', '\u2581', 'a ', '<mask', '\u{1f468}\u200d'].flatMap((unit) =>
-      Object.keys({ 'tokenizer.json': 0, 'spiece.model': 0 }).map((name) => [name, unit] as const),
-    ),
-  )('%s: %j again and again', (name, unit) => {
-    const count = (length: number) => {
-      const text = unit.repeat(Math.ceil(length / unit.length));
-      return steps(() => tokenizers[name]!.encode(text));
-    };
-    count(100);
-    const once = count(5000);
-    expect(count(10_000)).toBeLessThanOrEqual(2.3 * once + 100);
-  });
+  test('100 MB of one letter: ids of the vocabulary, ranges one after the other', () => {
+    for (const { wrong, end } of longTexts('hundredMegabytes', ['a'])) expect([wrong, end]).toEqual([0, 100 * 2 ** 20]);
+  }, 300_000);
 
   /** The worst vocabulary: every piece begins like every other. */
   const worst = (length: number, score: number) => {
@@ -127,7 +148,7 @@ describe('work grows with the text, no faster', () => {
     const scores = new Float64Array(maxPieceLength).fill(score);
     for (let piece = 1; piece <= maxPieceLength; piece += 1) trie.set('a'.repeat(piece), piece - 1);
     const unigram = new Unigram({ trie, scores, unknownId: 0, unknownScore: -1e6, float32: true });
-    const count = steps(() => unigram.split('a'.repeat(length), 0, length));
+    const count = countSteps(() => unigram.split('a'.repeat(length), 0, length));
     return { count, unigram };
   };
 

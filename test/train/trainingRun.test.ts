@@ -5,7 +5,8 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, 
 import os from 'node:os';
 import path from 'node:path';
 import { TransformerXLLMHeadModel, evaluate, languageModelTask } from '../../lib';
-import { loadTrainingCheckpoint } from '../../lib/checkpoints/trainingCheckpoint';
+import type { SafetensorsEntry } from '../../lib/checkpoints/safetensors';
+import { loadTrainingCheckpoint, saveTrainingCheckpoint } from '../../lib/checkpoints/trainingCheckpoint';
 import { RunLog, readRunLog } from '../../lib/train/runLog';
 import { smallHeldOut, smallModel, smallRun, smallText, type RunOptions } from '../support/smallRun';
 import { TracedFiles, type Operation } from '../support/tracedFiles';
@@ -239,6 +240,38 @@ describe('numbers that are not finite', () => {
       message: expect.stringMatching(/evaluation after step 3: loss NaN/),
     });
     expect((await loadTrainingCheckpoint(directory))!.step).toBe(2);
+  });
+
+  test.each([
+    ['model.safetensors', NaN],
+    ['optimizer.safetensors', Infinity],
+    ['optimizer.safetensors', NaN],
+    ['mems.safetensors', -Infinity],
+  ])('a resume from %s with %d names the file and the tensor', async (poisoned, value) => {
+    const directory = fresh('poisoned');
+    await smallRun(smallModel(), directory, { config: { steps: 2 } });
+    const { step, state, open } = (await loadTrainingCheckpoint(directory))!;
+    const files = new Map<string, SafetensorsEntry[]>();
+    let victim = '';
+    for (const name of ['model.safetensors', 'optimizer.safetensors', 'mems.safetensors']) {
+      const file = await open(name);
+      const list: SafetensorsEntry[] = [];
+      for (const [tensor, { dtype, shape }] of file.tensors) {
+        list.push({ name: tensor, dtype, shape: [...shape], data: await file.read(tensor) });
+      }
+      await file.close();
+      files.set(name, list);
+      if (name !== poisoned) continue;
+      const { name: tensor, data } = list.at(-1)!;
+      victim = tensor;
+      new Float32Array(data.buffer).fill(value, -1);
+    }
+    // The hashes are those of the poisoned files: nothing but the numbers is wrong.
+    await saveTrainingCheckpoint(directory, { step, files, state }, { keep: 2 });
+    await expect(smallRun(smallModel(), directory, { config: { steps: 2 }, resume: true })).rejects.toMatchObject({
+      code: 'ERR_NOT_FINITE',
+      message: expect.stringMatching(`${poisoned}: tensor '${victim}' holds ${value}`),
+    });
   });
 });
 
