@@ -354,6 +354,12 @@ async function load(file: SafetensorsFile, name: string, into: Tensor): Promise<
       `checkpoint: tensor '${name}' ${entry ? `has shape [${entry.shape.join(', ')}]` : 'is missing'}, expected [${into.shape.join(', ')}]`,
     );
   }
+  if (entry.dtype !== floatTypes[into.dtype as FloatDType]) {
+    throw new XlformersError(
+      'ERR_CHECKPOINT_MISMATCH',
+      `checkpoint: tensor '${name}' has type ${entry.dtype}, expected ${floatTypes[into.dtype as FloatDType]}`,
+    );
+  }
   const { buffer } = await file.read(name);
   requireFinite(file.path, name, new (dtypeDetail(into.dtype).array)(buffer), into.dtype);
   into.overwrite(new Uint8Array(buffer));
