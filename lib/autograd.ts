@@ -1,3 +1,4 @@
+import type { DType } from './dtype';
 import { XlformersError, argumentError } from './errors';
 import { add } from './ops/add';
 import { keep, runNow, scope } from './scope';
@@ -41,7 +42,7 @@ export interface TapeRecord {
 }
 
 /** The end of an edge: a leaf's `grad`, or the slot of an output of an earlier operator. */
-type Edge = { leaf: Tensor } | { node: TapeNode; output: number; shape: readonly number[] };
+type Edge = { leaf: Tensor } | { node: TapeNode; output: number; shape: readonly number[]; dtype: DType };
 
 let gradEnabled = true;
 let nextId = 0;
@@ -85,7 +86,7 @@ export class TapeNode {
       if (!input) return null;
       if (input.node !== null) {
         input.node.references += 1;
-        return { node: input.node, output: input.outputIndex, shape: input.shape };
+        return { node: input.node, output: input.outputIndex, shape: input.shape, dtype: input.dtype };
       }
       return input.requiresGrad ? { leaf: input } : null;
     });
@@ -145,8 +146,9 @@ export class TapeNode {
     if (!edge) throw new XlformersError('ERR_INTERNAL', `${this.name}: the gradient of input ${input} is not wanted`);
     const existing = 'leaf' in edge ? edge.leaf.grad : edge.node.gradients[edge.output];
     if (existing && existing.exclusive) return { tensor: existing, accumulate: true };
-    const like = 'leaf' in edge ? edge.leaf : (this.gradients.find((gradient) => gradient !== null) as Tensor);
-    const fresh = keep(Tensor.empty('leaf' in edge ? like.shape : edge.shape, like.dtype, like.device));
+    const { shape, dtype } = 'leaf' in edge ? edge.leaf : edge;
+    const { device } = this.gradients.find((gradient) => gradient !== null) as Tensor;
+    const fresh = keep(Tensor.empty(shape, dtype, device));
     if (existing) {
       add(existing, fresh, { alpha: 1, beta: 0, out: fresh });
       existing.dispose();

@@ -1,3 +1,4 @@
+import { type FloatDType, isShortFloat } from './dtype';
 import { defaultDevice } from './env';
 import { XlformersError, argumentError, describe } from './errors';
 import { native, type NativeDevice, type NativeMemory } from './native';
@@ -53,6 +54,11 @@ export class Device {
   /** `'cpu'` or `'cuda:0'`. */
   get name(): string {
     return this.type === 'cpu' ? 'cpu' : `${this.type}:${this.index}`;
+  }
+
+  /** Whether operators compute in that type here; every device stores and casts all of them. */
+  computesIn(dtype: FloatDType): boolean {
+    return this.type === 'cuda' || !isShortFloat(dtype);
   }
 
   /** Bytes that tensors hold, that the allocator keeps for reuse, and the peaks since the last `resetPeak()`. */

@@ -1,7 +1,7 @@
 /** Transformer-XL and XLNet for Node.js: the public surface. */
 export { noGrad } from './autograd';
 export { Device, devices, type BackendDescription, type DeviceDescription, type DeviceLike } from './device';
-export type { DType, FloatDType, TypedArray } from './dtype';
+export type { DType, FloatDType, ShortFloatDType, TypedArray } from './dtype';
 export { XlformersError } from './errors';
 export { Generator, type GeneratorState } from './random';
 export { keep, scope, type TensorContainer } from './scope';
@@ -12,7 +12,7 @@ export * from './ops';
 
 export { Memory } from './nn/memory';
 export { AutoModel } from './models/autoModel';
-export { type ModelOptions, PretrainedModel, type PretrainedOptions } from './models/pretrainedModel';
+export { type ModelOptions, PretrainedModel, type PretrainedOptions, type SaveOptions } from './models/pretrainedModel';
 export { TransformerXLModel, type TransformerXLInputs, type TransformerXLOutput } from './models/transformerXL';
 export {
   TransformerXLForSequenceClassification,
@@ -117,7 +117,8 @@ export type {
 } from './train/task';
 export { Trainer, type StepReport } from './train/trainer';
 export { trainInDirectory, type TrainingResult, type TrainingRunOptions } from './train/trainingRun';
-export type { TrainConfig, TrainOptions } from './train/trainConfig';
+export type { LossScalerState, LossScalingConfig } from './train/lossScaler';
+export type { Precision, TrainConfig, TrainOptions } from './train/trainConfig';
 export { lossCurve } from './train/lossCurve';
 export { convertCheckpoint, type ConvertOptions, type ConvertReport } from './checkpoints/convert';
 export { resolveModel, type DownloadProgress, type HubOptions } from './checkpoints/hub';

@@ -532,6 +532,16 @@ export interface NativeTopProbabilities {
   indices: NativeBuffer;
 }
 
+/** out (+)= x, each of its floating type. */
+export interface NativeCast {
+  dtype: NativeDType;
+  outDtype: NativeDType;
+  count: number;
+  accumulate: boolean;
+  x: NativeBuffer;
+  out: NativeBuffer;
+}
+
 interface ElementLoss {
   dtype: NativeDType;
   count: number;
@@ -548,11 +558,13 @@ export interface NativeElementLossGradient extends ElementLoss {
   xGradient: NativeBuffer;
 }
 
-/** out = [norm, clipping factor, 1 when the norm is finite else 0] */
+/** out = [norm / scale, clipping factor / scale, 1 when the norm is finite else 0] */
 export interface NativeGlobalNorm {
   dtype: NativeDType;
   /** <= 0: no clipping. */
   maxNorm: number;
+  /** > 0: the values are so many times what is meant. */
+  scale: number;
   out: NativeBuffer;
   tensors: readonly { values: NativeBuffer; count: number }[];
 }
@@ -640,6 +652,7 @@ export interface NativeOperators {
   binaryMask(options: NativeBinaryMask): void;
   maskedFill(options: NativeMaskedFill): void;
   topProbabilities(options: NativeTopProbabilities): void;
+  cast(options: NativeCast): void;
 }
 
 /** @internal Their names, in the order of `native/core/operators.h`. */
@@ -684,4 +697,5 @@ export const operatorNames = [
   'binaryMask',
   'maskedFill',
   'topProbabilities',
+  'cast',
 ] as const satisfies readonly (keyof NativeOperators)[];

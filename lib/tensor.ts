@@ -1,6 +1,6 @@
 import { type TapeNode, backward, isGradEnabled } from './autograd';
 import { type Device, type DeviceLike, resolveDevice } from './device';
-import { type DType, type TypedArray, dtypeDetail, isFloat } from './dtype';
+import { type DType, type StoredArray, type TypedArray, dtypeDetail, isFloat, valuesOf } from './dtype';
 import { XlformersError, argumentError, describe } from './errors';
 import { native, type NativeBuffer } from './native';
 import { nearest } from './options';
@@ -87,7 +87,8 @@ export class Tensor {
 
   /**
    * A tensor with a copy of `data`: typed arrays keep their type (BigInt64Array becomes int32), nested arrays and numbers become
-   * float32 unless `dtype` says otherwise.
+   * float32 unless `dtype` says otherwise. 'bfloat16' and 'float16' take any numbers, rounded to nearest, ties to even; what is too
+   * large becomes infinite.
    * @param shape default: the length of a typed array, the nesting of nested arrays.
    * @throws XlformersError ERR_ARG_TYPE, ERR_ARG_SHAPE, ERR_ARG_DATA, ERR_ARG_RANGE, ERR_DEVICE, ERR_OUT_OF_MEMORY
    */
@@ -128,7 +129,7 @@ export class Tensor {
     write: (handle: NativeBuffer) => void,
   ): Tensor {
     if (requiresGrad && !isFloat(dtype)) {
-      throw new XlformersError('ERR_ARG_TYPE', `requiresGrad: got dtype ${dtype}, expected float32 or float64`);
+      throw new XlformersError('ERR_ARG_TYPE', `requiresGrad: got dtype ${dtype}, expected a floating type`);
     }
     const storage = allocate(shape, dtype, device);
     try {
@@ -182,20 +183,24 @@ export class Tensor {
   }
 
   /**
-   * The values, in row-major order. Resolves when the queue has got here.
+   * The values, in row-major order. Resolves when the queue has got here. Those of bfloat16 and float16 come as a Float32Array, which
+   * holds them exactly.
    * @throws XlformersError of the first operator that failed since the last read.
    */
   async data(): Promise<TypedArray> {
-    const storage = liveStorage(this);
-    const { bytes, array } = dtypeDetail(this.dtype);
-    const target = hostMemory(this.size * bytes);
-    if (this.size > 0) await native.read(storage.handle, target);
-    return new array(target);
+    const { buffer } = await readBytes(liveStorage(this), this);
+    const { dtype } = this;
+    return valuesOf(new (dtypeDetail(dtype).array)(buffer), dtype);
+  }
+
+  /** @internal The values as they lie in memory. */
+  bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return readBytes(liveStorage(this), this);
   }
 
   /**
    * Replaces the values, in the order of the queue.
-   * @param data of this tensor's type and size, or the bytes of such an array
+   * @param data of this tensor's type and size (bfloat16 and float16: a Float32Array, to be rounded), or the bytes of such an array
    */
   overwrite(data: TypedArray): void {
     const { handle } = liveStorage(this);
@@ -209,7 +214,7 @@ export class Tensor {
   }
 
   /** @internal Replaces the elements from `first` on. */
-  overwritePart(first: number, data: TypedArray): void {
+  overwritePart(first: number, data: StoredArray): void {
     const part = native.view(this.buffer, first * dtypeDetail(this.dtype).bytes, data.byteLength);
     try {
       native.upload(part, data);
@@ -273,9 +278,17 @@ function liveStorage(tensor: Tensor): Storage {
   return storage;
 }
 
+async function readBytes(storage: Storage, { size, dtype }: Tensor): Promise<Uint8Array<ArrayBuffer>> {
+  const target = hostMemory(size * dtypeDetail(dtype).bytes);
+  if (size > 0) await native.read(storage.handle, target);
+  return new Uint8Array(target);
+}
+
 /** A weight: a leaf that wants a gradient, under its checkpoint name. Scopes leave it alone; its module disposes it. */
 export class Parameter extends Tensor {
   readonly name: string;
+  /** @internal The weight in the type that operators compute with, where that is another one (nn/workingCopy.ts). */
+  workingCopy: Tensor | null = null;
 
   private constructor(storage: Storage, shape: readonly number[], dtype: DType, name: string) {
     super(storage, shape, dtype, true);
@@ -293,8 +306,15 @@ export class Parameter extends Tensor {
     this.grad = null;
   }
 
+  /** @internal Frees the working copy. */
+  dropWorkingCopy(): void {
+    this.workingCopy?.dispose();
+    this.workingCopy = null;
+  }
+
   override dispose(): void {
     this.zeroGrad();
+    this.dropWorkingCopy();
     super.dispose();
   }
 }

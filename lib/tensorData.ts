@@ -1,4 +1,13 @@
-import { type DType, type TypedArray, dtypeDetail, isDType } from './dtype';
+import {
+  type DType,
+  type StoredArray,
+  type TypedArray,
+  dtypeDetail,
+  dtypes,
+  isDType,
+  isShortFloat,
+  toShortFloat,
+} from './dtype';
 import { XlformersError, describe } from './errors';
 
 export type NestedArray = readonly (number | bigint | NestedArray)[];
@@ -8,7 +17,8 @@ export type TensorData = TypedArray | BigInt64Array | NestedArray | number;
 
 /** Values of one type in row-major order, with the shape that they came in. */
 export interface FlatData {
-  array: TypedArray;
+  /** As the tensor stores them: the bits of 16-bit floats. */
+  array: StoredArray;
   dtype: DType;
   shape: number[];
 }
@@ -23,7 +33,7 @@ const arrayDTypes: Partial<Record<string, DType>> = {
 /** @throws XlformersError ERR_ARG_TYPE */
 export function requireDType(dtype: unknown): asserts dtype is DType {
   if (isDType(dtype)) return;
-  throw new XlformersError('ERR_ARG_TYPE', `dtype: got ${describe(dtype)}, expected float32, float64, int32 or uint8`);
+  throw new XlformersError('ERR_ARG_TYPE', `dtype: got ${describe(dtype)}, expected one of ${dtypes.join(', ')}`);
 }
 
 /**
@@ -53,15 +63,16 @@ export function flattenData(data: TensorData, wanted?: DType): FlatData {
 }
 
 /**
- * The array itself when it has this type, or is the bytes of such values.
+ * The array itself when it has this type, or is the bytes of such values; float32 rounded to a 16-bit type.
  * @throws XlformersError ERR_ARG_DATA
  */
-export function dataOfType(data: TypedArray, dtype: DType): TypedArray {
+export function dataOfType(data: TypedArray, dtype: DType): StoredArray {
   if (ArrayBuffer.isView(data)) {
     const { kind, array } = ownView(data);
     if (arrayDTypes[kind] === dtype || kind === 'Uint8Array') return array as TypedArray;
+    if (isShortFloat(dtype) && kind === 'Float32Array') return toShortFloat(array as Float32Array, dtype);
   }
-  const expected = dtypeDetail(dtype).array.name;
+  const expected = isShortFloat(dtype) ? 'Float32Array' : dtypeDetail(dtype).array.name;
   throw new XlformersError(
     'ERR_ARG_DATA',
     `data: got ${describe(data)}, expected a ${expected}, or its bytes in a Uint8Array`,
@@ -104,7 +115,7 @@ function ownView(data: ArrayBufferView): { kind: string; array: AnyArray } {
   } catch (cause) {
     throw new XlformersError('ERR_ARG_DATA', `data: got a ${kind} whose memory was detached or shrank away`, { cause });
   }
-  return { kind, array: new type(bufferOf(data), byteOffsetOf(data), lengthOf(data)) };
+  return { kind, array: new type(bufferOf(data), byteOffsetOf(data), lengthOf(data)) as AnyArray };
 }
 
 const integerRanges: Partial<Record<DType, readonly [number, number]>> = {
@@ -112,7 +123,8 @@ const integerRanges: Partial<Record<DType, readonly [number, number]>> = {
   uint8: [0, 255],
 };
 
-function convert(values: ArrayLike<number | bigint>, dtype: DType): { array: TypedArray; dtype: DType } {
+function convert(values: ArrayLike<number | bigint>, dtype: DType): { array: StoredArray; dtype: DType } {
+  if (isShortFloat(dtype)) return { array: toShortFloat(numbers(values), dtype), dtype };
   const { array: ArrayType, bytes } = dtypeDetail(dtype);
   const array = new ArrayType(hostMemory(values.length * bytes));
   const range = integerRanges[dtype];
@@ -128,6 +140,13 @@ function convert(values: ArrayLike<number | bigint>, dtype: DType): { array: Typ
     array[index] = number;
   }
   return { array, dtype };
+}
+
+/** Big integers as numbers. */
+function numbers(values: ArrayLike<number | bigint>): ArrayLike<number> {
+  return values instanceof BigInt64Array || Array.isArray(values)
+    ? Float64Array.from(values, Number)
+    : (values as ArrayLike<number>);
 }
 
 function flatten(data: TensorData, depth: number, shape: number[], flat: (number | bigint)[]): void {

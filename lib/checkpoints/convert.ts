@@ -1,12 +1,13 @@
 /** Checkpoints from one format and element type to another, a tensor at a time. */
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
+import { toShortFloat } from '../dtype';
 import { XlformersError, argumentError } from '../errors';
 import { writeFileAtomically } from './atomicFile';
 import { readConfigFile } from './modelFolder';
 import { isDirectory } from './readFile';
 import { toFloat32, writeSafetensorsStream } from './safetensors';
-import type { SafetensorsDType } from './safetensorsHeader';
+import { floatTypes, type SafetensorsDType } from './safetensorsHeader';
 import { writeTorchCheckpoint } from './torchWriter';
 import { exists, openFile, openWeights, type WeightInfo } from './weights';
 
@@ -27,7 +28,7 @@ export interface ConvertReport {
   bytes: number;
 }
 
-const fileTypes = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' } as const;
+const { float64: _, ...fileTypes } = floatTypes;
 const fileNames = { safetensors: 'model.safetensors', bin: 'pytorch_model.bin' } as const;
 const floating = new Set<SafetensorsDType>(['F64', 'F32', 'F16', 'BF16']);
 /** What goes with a model and is copied as it stands. */
@@ -131,33 +132,5 @@ async function recordType(file: string, dtype: string): Promise<void> {
 /** Rounded to nearest, ties to even. */
 function fromFloat32(values: Float32Array<ArrayBuffer>, dtype: SafetensorsDType): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  const half = Uint16Array.from(bits, dtype === 'BF16' ? toBfloat16 : toFloat16);
-  return new Uint8Array(half.buffer);
-}
-
-function toBfloat16(bits: number): number {
-  const isNaN = (bits & 0x7fffffff) > 0x7f800000;
-  return isNaN ? (bits >>> 16) | 0x40 : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
-}
-
-function toFloat16(bits: number): number {
-  const sign = (bits >>> 16) & 0x8000;
-  const magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000) return sign | 0x7e00;
-  // 65520 and above round to infinity.
-  if (magnitude >= 0x477ff000) return sign | 0x7c00;
-  const exponent = (magnitude >>> 23) - 112;
-  if (exponent > 0) {
-    const rounded = magnitude - (112 << 23) + 0xfff + ((magnitude >>> 13) & 1);
-    return sign | (rounded >>> 13);
-  }
-  if (exponent < -10) return sign;
-  // Below the normal range: the implicit bit moves into the fraction.
-  const fraction = (magnitude & 0x7fffff) | 0x800000;
-  const shift = 14 - exponent;
-  const kept = fraction >>> shift;
-  const rest = fraction & ((1 << shift) - 1);
-  const tie = 1 << (shift - 1);
-  return sign | (kept + (rest > tie || (rest === tie && (kept & 1) === 1) ? 1 : 0));
+  return new Uint8Array(toShortFloat(values, dtype === 'BF16' ? 'bfloat16' : 'float16').buffer);
 }

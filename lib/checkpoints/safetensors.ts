@@ -1,4 +1,5 @@
 import type { promises as fs } from 'node:fs';
+import { fromShortFloat } from '../dtype';
 import { XlformersError, describe } from '../errors';
 import { writeAtomically } from './atomicFile';
 import { openRegularFile, readExactly, readPieces } from './readFile';
@@ -189,35 +190,16 @@ export function toFloat32(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsDTyp
       return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
     case 'F64':
       return Float32Array.from(new Float64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8));
-    case 'BF16': {
-      const half = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
-      const bits = new Uint32Array(half.length);
-      for (let index = 0; index < half.length; index += 1) bits[index] = (half[index] as number) << 16;
-      return new Float32Array(bits.buffer);
-    }
-    case 'F16': {
-      const half = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
-      const values = new Float32Array(half.length);
-      halfValues ??= Float32Array.from({ length: 65_536 }, (_, bits) => halfToNumber(bits));
-      for (let index = 0; index < half.length; index += 1) values[index] = halfValues[half[index] as number] as number;
-      return values;
-    }
+    case 'BF16':
+    case 'F16':
+      return fromShortFloat(
+        new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2),
+        dtype === 'BF16' ? 'bfloat16' : 'float16',
+      );
     default:
       throw new XlformersError(
         'ERR_SAFETENSORS_DTYPE',
         `dtype: got ${dtype}, expected F64, F32, F16 or BF16 for a weight`,
       );
   }
-}
-
-/** By their bits; made when first needed. */
-let halfValues: Float32Array | null = null;
-
-/** IEEE 754 binary16. */
-function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
 }

@@ -2,10 +2,19 @@
  * The header of a safetensors file, checked completely before a byte of data is read. The rules are those of the reference
  * implementation and stricter ones where it is lax; docs/security.md lists them.
  */
+import type { FloatDType } from '../dtype';
 import { XlformersError, type ErrorCode } from '../errors';
 import { JsonNumber, JsonProblem, type JsonValue, scanJson } from './jsonScanner';
 
 export type SafetensorsDType = 'F64' | 'F32' | 'F16' | 'BF16' | 'I64' | 'I32' | 'I16' | 'I8' | 'U8' | 'BOOL';
+
+/** What floating tensors are stored as. */
+export const floatTypes = {
+  float64: 'F64',
+  float32: 'F32',
+  float16: 'F16',
+  bfloat16: 'BF16',
+} as const satisfies Record<FloatDType, SafetensorsDType>;
 
 export const dtypeBytes: Record<SafetensorsDType, number> = {
   F64: 8,

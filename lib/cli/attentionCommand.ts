@@ -3,7 +3,7 @@ import { writeFileAtomically } from '../checkpoints/atomicFile';
 import { argumentError } from '../errors';
 import { attentionHeatMap } from '../inference/attentionHeatMap';
 import { attentionWeights } from '../inference/attentionWeights';
-import { deviceOption, integer, jsonOption } from './common';
+import { deviceOption, dtypeOption, integer, jsonOption } from './common';
 import {
   addHubOptions,
   loadBareModel,
@@ -34,6 +34,7 @@ export function addAttentionCommand(program: Command): void {
     .option('--output <file.svg>', `default: ${defaultOutput}; with --json none`);
   addHubOptions(command)
     .addOption(deviceOption())
+    .addOption(dtypeOption())
     .addOption(jsonOption())
     .addHelpText(
       'after',

@@ -9,6 +9,14 @@ export const exitCodes = { ok: 0, failed: 1, usage: 2, interrupted: 75 } as cons
 export const deviceOption = () =>
   new Option('--device <device>', "'auto', 'cpu', 'cuda' or 'cuda:<index>'").env('XLFORMERS_DEVICE').default('auto');
 
+/** Float64 is left to tests. */
+export const modelTypes = ['float32', 'bfloat16', 'float16'] as const;
+
+export const dtypeOption = () =>
+  new Option('--dtype <type>', 'of the weights and of what is computed; 16 bits on CUDA devices only')
+    .choices(modelTypes)
+    .default('float32');
+
 export const jsonOption = () => new Option('--json', 'print one JSON object instead of text');
 
 export const seedOption = () => new Option('--seed <n>', 'the same seed gives the same result').argParser(integer(0));

@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
 import { readBytes } from '../data/corpus';
+import type { FloatDType } from '../dtype';
 import { TransformerXLLMHeadModel } from '../models/transformerXLHeads';
 import { evaluate } from '../train/evaluate';
-import { deviceOption, integer, jsonOption, modelFolder, seedOption } from './common';
+import { deviceOption, dtypeOption, integer, jsonOption, modelFolder, seedOption } from './common';
 import { ProgressBar } from './progressBar';
 
 interface EvaluateFlags {
@@ -11,6 +12,7 @@ interface EvaluateFlags {
   batchSize: number;
   maxBatches: number;
   device: string;
+  dtype: FloatDType;
   json?: boolean;
 }
 
@@ -25,6 +27,7 @@ export function addEvaluateCommand(program: Command): void {
     .option('--batch-size <n>', 'streams side by side', integer(1), 1)
     .option('--max-batches <n>', 'stop after so many batches; 0: the whole text', integer(0), 0)
     .addOption(deviceOption())
+    .addOption(dtypeOption())
     .addOption(jsonOption())
     .addOption(seedOption().hideHelp())
     .addHelpText('after', '\nExample:\n  xlformers evaluate runs/book held-out.txt --memory-length 512')
@@ -32,7 +35,8 @@ export function addEvaluateCommand(program: Command): void {
 }
 
 async function run(folder: string, text: string, flags: EvaluateFlags): Promise<void> {
-  const model = await TransformerXLLMHeadModel.fromPretrained(modelFolder(folder), { device: flags.device });
+  const { device, dtype } = flags;
+  const model = await TransformerXLLMHeadModel.fromPretrained(modelFolder(folder), { device, dtype });
   const bar = new ProgressBar(process.stderr, 'evaluating');
   const started = performance.now();
   try {

@@ -3,7 +3,7 @@ import { XlformersError } from '../errors';
 import { type FilledText, fillMasked } from '../inference/fillMasked';
 import { XLNetLMHeadModel } from '../models/xlnetHeads';
 import { XLNetTokenizer } from '../tokenizers/xlnetTokenizer';
-import { deviceOption, integer, jsonOption } from './common';
+import { deviceOption, dtypeOption, integer, jsonOption } from './common';
 import {
   addHubOptions,
   localModel,
@@ -34,6 +34,7 @@ export function addFillCommand(program: Command): void {
     );
   addHubOptions(command)
     .addOption(deviceOption())
+    .addOption(dtypeOption())
     .addOption(jsonOption())
     .addHelpText(
       'after',

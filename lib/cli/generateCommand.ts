@@ -9,7 +9,7 @@ import { TransformerXLLMHeadModel } from '../models/transformerXLHeads';
 import { XLNetLMHeadModel } from '../models/xlnetHeads';
 import { AutoTokenizer } from '../tokenizers/autoTokenizer';
 import { TextStream } from '../tokenizers/textStream';
-import { deviceOption, integer, jsonOption, number, seedOption } from './common';
+import { deviceOption, dtypeOption, integer, jsonOption, number, seedOption } from './common';
 import { addHubOptions, type ModelFlags, localModel, modelArgument, untilInterrupted } from './modelArguments';
 
 interface GenerateFlags extends ModelFlags {
@@ -56,7 +56,12 @@ export function addGenerateCommand(program: Command): void {
       ).choices(['exact', 'hf']),
     )
     .addOption(seedOption().default(1));
-  addHubOptions(command).addOption(deviceOption()).addOption(jsonOption()).addHelpText('after', help).action(run);
+  addHubOptions(command)
+    .addOption(deviceOption())
+    .addOption(dtypeOption())
+    .addOption(jsonOption())
+    .addHelpText('after', help)
+    .action(run);
 }
 
 function run(name: string, flags: GenerateFlags): Promise<void> {

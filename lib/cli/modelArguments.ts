@@ -4,13 +4,14 @@ import { type DownloadProgress, resolveModel } from '../checkpoints/hub';
 import { isDirectory } from '../checkpoints/readFile';
 import { openWeights } from '../checkpoints/weights';
 import { readBytes } from '../data/corpus';
+import type { FloatDType } from '../dtype';
 import { XlformersError, describe } from '../errors';
 import { architectureOf } from '../inference/modelSummary';
 import { readModelConfig } from '../models/pretrained';
 import type { ModelOptions } from '../models/pretrainedModel';
 import { TransformerXLModel } from '../models/transformerXL';
 import { XLNetModel } from '../models/xlnet';
-import { deviceOption, integer, modelFolder } from './common';
+import { deviceOption, dtypeOption, integer, modelFolder } from './common';
 import { ProgressBar } from './progressBar';
 
 export const modelArgument = 'model folder, training directory, hub id or short name (xlnet-base-cased)';
@@ -25,6 +26,7 @@ export interface HubFlags {
 
 export interface ModelFlags extends HubFlags {
   device: string;
+  dtype: FloatDType;
   json?: boolean;
 }
 
@@ -46,7 +48,8 @@ export function addTextOptions(command: Command): Command {
   return addHubOptions(command)
     .option('--file <file>', 'texts, one a line')
     .option('--batch-size <n>', 'texts side by side', integer(1), 8)
-    .addOption(deviceOption());
+    .addOption(deviceOption())
+    .addOption(dtypeOption());
 }
 
 /** A model on this machine. */
@@ -61,11 +64,12 @@ export interface LocalModel {
 /** A model's folder, downloaded with a progress bar where needed, and its configuration. */
 export async function localModel(
   name: string,
-  { device, ...flags }: HubFlags & { device?: string },
+  { device, dtype, ...flags }: HubFlags & { device?: string; dtype?: FloatDType },
   signal: AbortSignal,
 ): Promise<LocalModel> {
   const directory = (await isDirectory(name)) ? modelFolder(name) : await downloaded(name, flags, signal);
-  return { directory, config: await readModelConfig(directory), options: device === undefined ? {} : { device } };
+  const options = { ...(device === undefined ? {} : { device }), ...(dtype === undefined ? {} : { dtype }) };
+  return { directory, config: await readModelConfig(directory), options };
 }
 
 /** The folder of a hub id in the cache. */

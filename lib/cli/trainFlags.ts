@@ -3,7 +3,7 @@ import { XlformersError } from '../errors';
 import { spanModes } from '../data/spanMasking';
 import { requireKnownOptions } from '../options';
 import { scheduleKinds } from '../train/schedule';
-import type { TrainOptions } from '../train/trainConfig';
+import { precisions, type TrainOptions } from '../train/trainConfig';
 import { deviceOption, integer, jsonOption, number, readJsonObject, seedOption } from './common';
 
 /** What `train` can do. */
@@ -29,6 +29,7 @@ export interface TrainFlags {
   targetLength?: number;
   memoryLength?: number;
   accumulation?: number;
+  precision?: string;
   optimizer?: string;
   learningRate?: number;
   layerDecay?: number;
@@ -114,6 +115,10 @@ const groups: readonly FlagGroup[] = [
       flag('--batch-size <n>', 'streams or examples side by side', integer(1)),
       flag('--target-length <n>', 'tokens per segment, sample or example', integer(1)),
       flag('--accumulation <n>', 'micro-batches per step', integer(1)),
+      flag(
+        '--precision <type>',
+        'what is computed in; weights stay float32. bfloat16 and float16 need a CUDA device (default float32)',
+      ).choices(precisions),
       flag('--optimizer <name>', 'adam or adamw').choices(['adam', 'adamw']),
       flag('--learning-rate <rate>', 'highest learning rate', number(0)),
       flag('--layer-decay <factor>', 'of the learning rate from each layer to the one below', number(1e-9, 1)),
@@ -246,6 +251,7 @@ export function trainOptions(defaults: TrainOptions, file: TrainOptions, flags: 
       targetLength: flags.targetLength,
       memoryLength: flags.memoryLength,
       accumulation: flags.accumulation,
+      precision: flags.precision as TrainOptions['precision'],
       optimizer: flags.optimizer as TrainOptions['optimizer'],
       learningRate: flags.learningRate,
       layerDecay: flags.layerDecay,

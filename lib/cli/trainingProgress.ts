@@ -14,7 +14,7 @@ export function trainingProgress(
   let rate = 0;
   let perStep = 0;
   const recent = (mean: number, value: number) => (mean === 0 ? value : 0.9 * mean + 0.1 * value);
-  return ({ step, loss, tokens, seconds }, { totalSteps }) => {
+  return ({ step, loss, tokens, seconds, lossScale, skipped }, { totalSteps }) => {
     rate = recent(rate, tokens / seconds);
     perStep = recent(perStep, seconds);
     bar.update({
@@ -24,6 +24,7 @@ export function trainingProgress(
         ['loss', loss.toFixed(3)],
         ...(figure ? [figure(loss)] : []),
         ['tok/s', Math.round(rate).toLocaleString('en')],
+        ...(lossScale === null ? [] : [['scale', skipped ? `${lossScale} (skipped)` : `${lossScale}`] as const]),
       ],
       secondsLeft: (totalSteps - step) * perStep,
     });

@@ -1,6 +1,7 @@
 import { XlformersError, describe } from '../errors';
 import { TransformerXLModel } from '../models/transformerXL';
 import { XLNetModel } from '../models/xlnet';
+import { widened } from '../ops/cast';
 import { embedding } from '../ops/embedding';
 import { mapRows } from '../ops/mapRows';
 import { reshape } from '../ops/shape';
@@ -91,7 +92,7 @@ function pooled(states: Tensor, { rows, starts, length }: TokenBatch, pool: Pool
     rows.forEach(({ ids }, row) =>
       shares.fill(1 / ids.length, row * length + (starts[row] as number), row * length + (ends[row] as number)),
     );
-    return reshape(mapRows(states, Tensor.from(shares, [batch, 1, length], { device })), [batch, dModel]);
+    return reshape(mapRows(widened(states), Tensor.from(shares, [batch, 1, length], { device })), [batch, dModel]);
   }
   const positions = Int32Array.from(
     rows,

@@ -1,6 +1,7 @@
 import type { Device } from '../device';
-import type { FloatDType } from '../dtype';
+import { statisticsDType } from '../dtype';
 import { XlformersError, describe } from '../errors';
+import { widened } from '../ops/cast';
 import { requireIds, requireSameShape, requireShape } from '../ops/checks';
 import { binaryCrossEntropy, squaredError } from '../ops/elementLoss';
 import { mean } from '../ops/mean';
@@ -21,18 +22,17 @@ export interface ClassificationLossOptions {
   /** null: from the labels, as Hugging Face: one label is regression, integers are classes, anything else several labels at once. */
   problemType: 'regression' | 'single_label_classification' | 'multi_label_classification' | null;
   device: Device;
-  dtype: FloatDType;
 }
 
 /**
  * Hugging Face's loss of sequence classification: mean squared error, cross-entropy or binary cross-entropy.
- * @param logits [batch, numLabels]
+ * @param logits [batch, numLabels]; of 16 bits, they meet numbers given as labels in float32
  * @returns a scalar
  */
 export function classificationLoss(logits: Tensor, labels: ClassLabels, options: ClassificationLossOptions): Tensor {
   const { numLabels, problemType } = options;
   const [batch] = logits.shape as [number, number];
-  const given = labels instanceof Tensor ? labels : labelTensor(labels, batch, options);
+  const given = labels instanceof Tensor ? labels : labelTensor(labels, batch, logits, options);
   const integral = given.dtype === 'int32';
   const type =
     problemType ??
@@ -42,20 +42,24 @@ export function classificationLoss(logits: Tensor, labels: ClassLabels, options:
     requireShape('labels', given, [batch]);
     return meanLabelled(softmaxCrossEntropy(logits, given), given);
   }
+  const scores = widened(logits);
   const target = reshape(given, [batch, numLabels]);
-  requireSameShape('labels', target, logits);
-  return mean(type === 'regression' ? squaredError(logits, target) : binaryCrossEntropy(logits, target));
+  requireSameShape('labels', target, scores);
+  return mean(type === 'regression' ? squaredError(scores, target) : binaryCrossEntropy(scores, target));
 }
 
 function labelTensor(
   labels: readonly number[],
   batch: number,
-  { numLabels, device, dtype }: ClassificationLossOptions,
+  logits: Tensor,
+  { numLabels, device }: ClassificationLossOptions,
 ): Tensor {
   if (!Array.isArray(labels) || labels.length !== batch) {
     throw new XlformersError('ERR_ARG_SHAPE', `labels: got ${describe(labels)}, expected ${batch} numbers`);
   }
-  if (numLabels === 1) return Tensor.from(labels as number[], [batch], { device, dtype });
+  if (numLabels === 1) {
+    return Tensor.from(labels as number[], [batch], { device, dtype: statisticsDType(logits.dtype) });
+  }
   const rows = labels.map((label) => [label as number]);
   return idTensor('labels', rows, numLabels, device, ignoredLabel).alias([batch]);
 }

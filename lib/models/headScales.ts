@@ -1,11 +1,19 @@
+import type { Parameters } from '../nn/parameters';
 import { requireSameKind, requireShape } from '../ops/checks';
 import { slice } from '../ops/shape';
 import type { Tensor } from '../tensor';
+import { inPrecision } from './inputs';
 
 /** A head mask [heads] or [layers, heads] by layer; empty without one. */
-export function headScales(mask: Tensor | null, layers: number, heads: number, like: Tensor): Tensor[] {
-  if (!mask) return [];
-  requireSameKind('headMask', mask, like);
+export function headScales(
+  given: Tensor | null,
+  layers: number,
+  heads: number,
+  { stateKind }: Pick<Parameters, 'stateKind'>,
+): Tensor[] {
+  if (!given) return [];
+  const mask = inPrecision(given, stateKind.dtype);
+  requireSameKind('headMask', mask, stateKind);
   if (mask.shape.length === 1) {
     requireShape('headMask', mask, [heads]);
     return Array.from({ length: layers }, () => mask);

@@ -1,6 +1,8 @@
 import type { Device } from '../device';
 import { XlformersError, describe } from '../errors';
 import { Tensor } from '../tensor';
+import { isShortFloat, type FloatDType } from '../dtype';
+import { cast } from '../ops/cast';
 import { requireIds, requireShape } from '../ops/checks';
 
 /** Token ids or labels: an int32 tensor, or rows of numbers. */
@@ -46,4 +48,11 @@ export function idTensor(name: string, input: IdInput, vocabSize: number, device
     }
   });
   return Tensor.from(flat, [rows.length, length], { device });
+}
+
+/** States or factors given by the caller: float32 suits a model that computes in 16 bits, and is cast. */
+export function inPrecision(input: Tensor, precision: FloatDType): Tensor {
+  return isShortFloat(precision) && input instanceof Tensor && input.dtype === 'float32'
+    ? cast(input, precision)
+    : input;
 }

@@ -1,8 +1,8 @@
 import { requireFinite } from '../checkpoints/finite';
 import { toFloat32 } from '../checkpoints/safetensors';
-import type { SafetensorsDType } from '../checkpoints/safetensorsHeader';
+import { floatTypes, type SafetensorsDType } from '../checkpoints/safetensorsHeader';
 import { openWeights, type WeightsFile } from '../checkpoints/weights';
-import type { TypedArray } from '../dtype';
+import { dtypeDetail, type FloatDType, isShortFloat, type StoredArray, toShortFloat } from '../dtype';
 import { XlformersError } from '../errors';
 import type { Parameters } from '../nn/parameters';
 import type { Parameter } from '../tensor';
@@ -112,8 +112,8 @@ class Upload {
     const { dtype } = file.tensors.get(name) as { dtype: SafetensorsDType };
     let first = 0;
     for await (const piece of file.pieces(name)) {
-      const values = convert(piece, dtype, parameter.dtype === 'float64');
-      if (this.checkFinite) requireFinite(file.path, name, values);
+      const values = convert(piece, dtype, parameter.dtype as FloatDType);
+      if (this.checkFinite) requireFinite(file.path, name, values, parameter.dtype);
       parameter.overwritePart(first, values);
       first += values.length;
       this.queued += values.byteLength;
@@ -125,11 +125,16 @@ class Upload {
   }
 }
 
-function convert(piece: Uint8Array<ArrayBuffer>, dtype: SafetensorsDType, wide: boolean): TypedArray {
-  if (!wide) return toFloat32(piece, dtype);
-  return dtype === 'F64'
-    ? new Float64Array(piece.buffer, piece.byteOffset, piece.byteLength / 8)
-    : Float64Array.from(toFloat32(piece, dtype));
+/** Stored numbers as a parameter of that type has them, rounded once. */
+function convert(piece: Uint8Array<ArrayBuffer>, stored: SafetensorsDType, dtype: FloatDType): StoredArray {
+  const { buffer, byteOffset, byteLength } = piece;
+  if (stored === floatTypes[dtype]) {
+    const { array, bytes } = dtypeDetail(dtype);
+    return new array(buffer, byteOffset, byteLength / bytes);
+  }
+  if (dtype === 'float32') return toFloat32(piece, stored);
+  const values = stored === 'F64' ? new Float64Array(buffer, byteOffset, byteLength / 8) : toFloat32(piece, stored);
+  return isShortFloat(dtype) ? toShortFloat(values, dtype) : Float64Array.from(values);
 }
 
 /** Whether two tensors of the same shape hold the same. */

@@ -1,9 +1,14 @@
 import path from 'node:path';
+import { noGrad } from '../autograd';
 import { makeDirectory, writeFileAtomically } from '../checkpoints/atomicFile';
 import { readConfigFile } from '../checkpoints/modelFolder';
-import { writeSafetensors } from '../checkpoints/safetensors';
-import { XlformersError } from '../errors';
+import { writeSafetensorsStream } from '../checkpoints/safetensors';
+import { floatTypes } from '../checkpoints/safetensorsHeader';
+import type { FloatDType } from '../dtype';
+import { XlformersError, argumentError } from '../errors';
 import type { Parameters } from '../nn/parameters';
+import { cast } from '../ops/cast';
+import type { Parameter } from '../tensor';
 
 /**
 /** The config.json of a model folder. @throws XlformersError ERR_FILE_*, ERR_CONFIG naming the file */
@@ -30,23 +35,32 @@ export function parsedConfig<Config>(
   }
 }
 
-/** Writes config.json and model.safetensors, as Hugging Face's classes load them. */
+/**
+ * Writes config.json and model.safetensors, as Hugging Face's classes load them, a weight at a time.
+ * @param dtype of the file
+ */
 export async function saveModel(
   directory: string,
   parameters: Parameters,
-  config: Record<string, unknown>,
+  config: Readonly<Record<string, unknown>>,
+  dtype: FloatDType,
 ): Promise<void> {
-  await makeDirectory(directory);
-  const entries = [];
-  for (const [name, parameter] of parameters.map) {
-    const data = await parameter.data();
-    entries.push({
-      name,
-      dtype: parameter.dtype === 'float64' ? ('F64' as const) : ('F32' as const),
-      shape: [...parameter.shape],
-      data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-    });
+  if (!Object.hasOwn(floatTypes, dtype)) {
+    throw argumentError('ERR_ARG_TYPE', 'dtype', dtype, 'float32, float64, bfloat16 or float16');
   }
-  await writeSafetensors(path.join(directory, 'model.safetensors'), entries, { format: 'pt' });
-  await writeFileAtomically(path.join(directory, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+  await makeDirectory(directory);
+  const tensors = new Map(
+    Array.from(parameters.map, ([name, { shape }]) => [name, { dtype: floatTypes[dtype], shape }] as const),
+  );
+  const read = async (name: string): Promise<Uint8Array> => {
+    const converted = noGrad(() => cast(parameters.map.get(name) as Parameter, dtype));
+    try {
+      return await converted.bytes();
+    } finally {
+      converted.dispose();
+    }
+  };
+  await writeSafetensorsStream(path.join(directory, 'model.safetensors'), tensors, read, { format: 'pt' });
+  const file = JSON.stringify({ ...config, dtype }, null, 2);
+  await writeFileAtomically(path.join(directory, 'config.json'), `${file}\n`);
 }

@@ -1,5 +1,6 @@
-import { type DeviceLike, Device, resolveDevice } from '../device';
-import { type FloatDType, dtypeDetail } from '../dtype';
+import { type Device, type DeviceLike, resolveDevice } from '../device';
+import { type FloatDType, dtypeDetail, isDType, isFloat, isShortFloat } from '../dtype';
+import { XlformersError, argumentError } from '../errors';
 import { Parameters, withoutInitialValues } from '../nn/parameters';
 import { Generator } from '../random';
 import type { TensorContainer } from '../scope';
@@ -15,7 +16,10 @@ export interface ModelOptions {
   seed?: number;
   /** Default `'auto'`. */
   device?: DeviceLike;
-  /** Default `'float32'`; `'float64'` serves tests. */
+  /**
+   * Of the weights, and what the model computes in. Default `'float32'`; `'float64'` serves tests. `'bfloat16'` and `'float16'` need a
+   * device that computes in them, which the CPU does not; they are for inference, while training has `precision`.
+   */
   dtype?: FloatDType;
 }
 
@@ -23,6 +27,22 @@ export interface ModelOptions {
 export interface PretrainedOptions extends ModelOptions, HubOptions {
   /** Refuse weights that hold NaN or infinities. Default false. */
   checkFinite?: boolean;
+}
+
+export interface SaveOptions {
+  dtype?: FloatDType;
+}
+
+/** A type that models have, on a device that computes in it. */
+function requireModelType(name: string, dtype: FloatDType, device: Device): void {
+  if (!isDType(dtype) || !isFloat(dtype)) {
+    throw argumentError('ERR_ARG_TYPE', name, dtype, 'float32, float64, bfloat16 or float16');
+  }
+  if (device.computesIn(dtype)) return;
+  throw new XlformersError(
+    'ERR_UNSUPPORTED',
+    `${name}: got ${dtype} on device ${device.name}, which does not compute in it; use float32, or a CUDA device`,
+  );
 }
 
 /** What every model has, whatever its architecture: weights, mode, files. */
@@ -37,12 +57,39 @@ export abstract class PretrainedModel implements TensorContainer {
 
   protected constructor({ seed = 1, device, dtype = 'float32' }: ModelOptions) {
     const initial = new Generator(seed);
-    this.weights = new Parameters(device instanceof Device ? device : resolveDevice(device), dtype, initial);
+    const resolved = resolveDevice(device);
+    requireModelType('dtype', dtype, resolved);
+    this.weights = new Parameters(resolved, dtype, initial);
     this.generator = new Generator(seed, 2 ** 32);
   }
 
   get device(): Device {
     return this.weights.device;
+  }
+
+  /** What the model computes in: the type of its weights, unless `setPrecision` chose another. */
+  get precision(): FloatDType {
+    return this.weights.precision;
+  }
+
+  /**
+   * Mixed precision: with 'bfloat16' or 'float16', a float32 model computes in 16 bits, on copies of its weights that are made anew
+   * whenever those change; weights and their gradients stay float32. Memories of another precision do not fit afterwards. The
+   * trainer's option `precision` calls this.
+   * @throws XlformersError ERR_UNSUPPORTED where the device does not compute in it, ERR_CONFIG for weights of another type than float32
+   */
+  setPrecision(precision: FloatDType): void {
+    requireModelType('precision', precision, this.device);
+    const { dtype } = this.weights;
+    if (precision !== dtype && !(dtype === 'float32' && isShortFloat(precision))) {
+      throw new XlformersError(
+        'ERR_CONFIG',
+        `precision: got ${precision} for a model of ${dtype} weights, expected ${dtype}; load the model in float32 for 16-bit precision`,
+      );
+    }
+    if (precision === this.precision) return;
+    this.clearCache();
+    this.weights.precision = precision;
   }
 
   get training(): boolean {
@@ -72,9 +119,11 @@ export abstract class PretrainedModel implements TensorContainer {
   /**
    * Writes config.json and model.safetensors, which Hugging Face's classes load as well. What the config.json that the model came from
    * said beyond its own fields is written back.
+   * @param options dtype: of the file. Default: that of the weights
+   * @throws XlformersError ERR_ARG_TYPE, ERR_FILE_WRITE
    */
-  async save(directory: string): Promise<void> {
-    await saveModel(directory, this.weights, { ...this.foreign, ...this.configFile() });
+  async save(directory: string, { dtype = this.weights.dtype }: SaveOptions = {}): Promise<void> {
+    await saveModel(directory, this.weights, { ...this.foreign, ...this.configFile() }, dtype);
   }
 
   /** Frees weights, gradients and caches. */

@@ -18,7 +18,7 @@ import { scope } from '../scope';
 import { Tensor } from '../tensor';
 import { compatibilityRules } from './compatibility';
 import { headScales } from './headScales';
-import { type IdInput, idTensor } from './inputs';
+import { type IdInput, idTensor, inPrecision } from './inputs';
 import { transformerXLWeightTerms } from './memoryEstimate';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import {
@@ -200,7 +200,7 @@ export class TransformerXLModel extends TransformerXLBase {
     const memory = this.firstMemory(inputs.mems, batch);
     const memoryLength = memory?.length ?? 0;
     const keyLength = memoryLength + queryLength;
-    const scales = headScales(inputs.headMask ?? null, config.nLayer, config.nHead, this.embedding.layers[0] as Tensor);
+    const scales = headScales(inputs.headMask ?? null, config.nLayer, config.nHead, owner.weights);
     const drop = (x: Tensor) => dropout(x, { probability: training ? config.dropout : 0, generator });
     const newLength = Math.min(this.currentMemoryLength, keyLength);
     const returnsMemory = inputs.useMems !== false && this.currentMemoryLength > 0;
@@ -217,7 +217,7 @@ export class TransformerXLModel extends TransformerXLBase {
           count,
           columns: config.dModel,
           clamp: config.clampLen,
-          dtype: owner.weights.dtype,
+          dtype: owner.weights.precision,
           device: owner.device,
         }),
       );
@@ -281,8 +281,9 @@ export class TransformerXLModel extends TransformerXLBase {
     const { weights } = this.owner;
     if (inputsEmbeds) {
       requireShape('inputsEmbeds', inputsEmbeds, [-1, -1, this.config.dModel]);
-      requireSameKind('inputsEmbeds', inputsEmbeds, this.embedding.layers[0] as Tensor);
-      return inputsEmbeds;
+      const states = inPrecision(inputsEmbeds, weights.precision);
+      requireSameKind('inputsEmbeds', states, weights.stateKind);
+      return states;
     }
     return this.embedding.forward(idTensor('inputIds', inputIds as IdInput, this.config.vocabSize, weights.device));
   }
@@ -296,12 +297,11 @@ export class TransformerXLModel extends TransformerXLBase {
     if (given === 'zeros') {
       if (this.currentMemoryLength === 0) return null;
       const shape = [batch, this.currentMemoryLength, dModel];
-      const { dtype, device } = owner.weights;
       // All layers may look at the same zeros.
-      const zeros = Tensor.zeros(shape, { dtype, device });
+      const zeros = Tensor.zeros(shape, owner.weights.stateKind);
       return new Memory(Array.from({ length: nLayer }, () => zeros.alias()));
     }
-    const memory = given instanceof Memory ? given : isTensorList(given) ? Memory.fromLayers(given) : null;
+    const memory = given instanceof Memory ? given : isTensorList(given) ? this.memoryOf(given) : null;
     if (memory === null) {
       throw new XlformersError(
         'ERR_ARG_TYPE',
@@ -312,10 +312,14 @@ export class TransformerXLModel extends TransformerXLBase {
       throw new XlformersError('ERR_ARG_SHAPE', `mems: got ${memory.hidden.length} layers, expected ${nLayer}`);
     }
     memory.hidden.forEach((layer, index) => {
-      requireSameKind(`mems[${index}]`, layer, this.embedding.layers[0] as Tensor);
+      requireSameKind(`mems[${index}]`, layer, owner.weights.stateKind);
       requireShape(`mems[${index}] as [batch, memoryLength, dModel]`, layer, [batch, memory.length, dModel]);
     });
     return memory;
+  }
+
+  private memoryOf(layers: readonly Tensor[]): Memory {
+    return Memory.fromLayers(layers.map((layer) => inPrecision(layer, this.owner.weights.precision)));
   }
 
   private band(queryLength: number, keyLength: number): AttentionBand {

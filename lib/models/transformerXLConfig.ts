@@ -218,6 +218,5 @@ export function transformerXLConfigToFile(config: TransformerXLConfig, architect
     ),
     id2label: Object.fromEntries(labels),
     label2id: Object.fromEntries(labels.map(([id, label]) => [label, Number(id)])),
-    dtype: 'float32',
   };
 }

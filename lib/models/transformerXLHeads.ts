@@ -175,7 +175,7 @@ export class TransformerXLForSequenceClassification extends TransformerXLBase {
         { device: this.device },
       );
       const pooled = embedding(index, reshape(out.lastHiddenState, [batch * length, dModel]));
-      const logits = linear(pooled, this.score);
+      const logits = linear(pooled, this.weights.operand(this.score));
       return {
         ...out,
         logits,
@@ -184,7 +184,6 @@ export class TransformerXLForSequenceClassification extends TransformerXLBase {
               numLabels: this.config.numLabels,
               problemType: this.config.problemType,
               device: this.device,
-              dtype: this.weights.dtype,
             })
           : null,
       };

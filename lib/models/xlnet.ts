@@ -23,7 +23,7 @@ import { type Parameter, Tensor } from '../tensor';
 import type { NestedArray } from '../tensorData';
 import { compatibilityRules } from './compatibility';
 import { headScales } from './headScales';
-import { type IdInput, idTensor } from './inputs';
+import { type IdInput, idTensor, inPrecision } from './inputs';
 import { xlnetWeightTerms } from './memoryEstimate';
 import { type ModelOptions, PretrainedModel, type PretrainedOptions } from './pretrainedModel';
 import { feedForwardActivation, type XLNetConfig, type XLNetOptions } from './xlnetConfig';
@@ -254,7 +254,7 @@ export class XLNetModel extends XLNetBase {
     const memoryLength = memory?.length ?? 0;
     const visibility = this.visibility(inputs, batch, length, memory);
     const targets = this.targets(inputs, batch, length);
-    const scales = headScales(inputs.headMask ?? null, config.nLayer, config.nHead, this.wordEmbedding);
+    const scales = headScales(inputs.headMask ?? null, config.nLayer, config.nHead, owner.weights);
     const drop = (x: Tensor) => dropout(x, { probability: training ? config.dropout : 0, generator });
     const fixed = !training && !isGradEnabled();
     const version = fixed ? owner.weights.version : -1;
@@ -322,23 +322,25 @@ export class XLNetModel extends XLNetBase {
   }
 
   private embed({ inputIds, inputsEmbeds }: XLNetInputs): Tensor {
+    const { weights } = this.owner;
     if (Boolean(inputIds) === Boolean(inputsEmbeds)) {
       throw new XlformersError('ERR_ARG_TYPE', 'inputIds, inputsEmbeds: expected one of the two');
     }
     if (inputsEmbeds) {
       requireShape('inputsEmbeds', inputsEmbeds, [-1, -1, this.config.dModel]);
-      requireSameKind('inputsEmbeds', inputsEmbeds, this.wordEmbedding);
-      return inputsEmbeds;
+      const states = inPrecision(inputsEmbeds, weights.precision);
+      requireSameKind('inputsEmbeds', states, weights.stateKind);
+      return states;
     }
     const ids = idTensor('inputIds', inputIds as IdInput, this.config.vocabSize, this.owner.device);
-    return embedding(ids, this.wordEmbedding);
+    return embedding(ids, weights.operand(this.wordEmbedding));
   }
 
   /** The query stream starts as the same vector everywhere. */
   private queryEmbedding(batch: number, targets: Targets): Tensor {
     const rows = ('positions' in targets ? targets.positions : targets.mapping).shape[1] as number;
     const zeros = Tensor.zeros([batch, rows], { dtype: 'int32', device: this.owner.device });
-    return embedding(zeros, reshape(this.maskEmbedding, [1, this.config.dModel]));
+    return embedding(zeros, reshape(this.owner.weights.operand(this.maskEmbedding), [1, this.config.dModel]));
   }
 
   private memory(mems: XLNetInputs['mems'], batch: number): Memory | null {
@@ -348,12 +350,16 @@ export class XLNetModel extends XLNetBase {
     if (!(mems instanceof Memory) && !isList) {
       throw new XlformersError('ERR_ARG_TYPE', `mems: got ${describe(mems)}, expected a Memory or states by layer`);
     }
-    const memory = mems instanceof Memory ? mems : Memory.fromLayers(mems as readonly Tensor[]);
+    const { weights } = this.owner;
+    const memory =
+      mems instanceof Memory
+        ? mems
+        : Memory.fromLayers((mems as readonly Tensor[]).map((layer) => inPrecision(layer, weights.precision)));
     if (memory.hidden.length !== nLayer) {
       throw new XlformersError('ERR_ARG_SHAPE', `mems: got ${memory.hidden.length} layers, expected ${nLayer}`);
     }
     memory.hidden.forEach((layer, index) => {
-      requireSameKind(`mems[${index}]`, layer, this.wordEmbedding);
+      requireSameKind(`mems[${index}]`, layer, weights.stateKind);
       requireShape(`mems[${index}] as [batch, memoryLength, dModel]`, layer, [batch, memory.length, dModel]);
     });
     return memory.length > 0 ? memory : null;
@@ -393,13 +399,13 @@ export class XLNetModel extends XLNetBase {
 
   private targets(inputs: XLNetInputs, batch: number, length: number): Targets | null {
     requireOneOf('targetMapping', inputs.targetMapping, 'targetPositions', inputs.targetPositions);
-    const { device, dtype } = this.owner.weights;
+    const { device, precision } = this.owner.weights;
     if (inputs.targetPositions) {
       return { positions: integerTensor('targetPositions', inputs.targetPositions, [batch, -1], device) };
     }
     if (!inputs.targetMapping) return null;
     // Hugging Face's query attentions have a row for every position.
-    return targetMapping(inputs.targetMapping, [batch, length], dtype, device, inputs.outputAttentions === true);
+    return targetMapping(inputs.targetMapping, [batch, length], precision, device, inputs.outputAttentions === true);
   }
 
   /** What of this segment and of all enters the memory; null: no memory is returned. */
@@ -426,7 +432,7 @@ export class XLNetModel extends XLNetBase {
     drop: ((x: Tensor) => Tensor) | null,
   ): DistanceCodes {
     const { dModel, clampLen, attnType } = this.config;
-    const { dtype, device } = this.owner.weights;
+    const { dtype, device } = this.owner.weights.stateKind;
     const keys = memoryLength + length;
     const range = (farthest: number): DistanceRange => {
       const behind = biData ? farthest : attnType === 'bi' ? length : 1;

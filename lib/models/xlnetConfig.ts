@@ -230,6 +230,5 @@ export function xlnetConfigToFile(config: XLNetConfig, architecture: string): Re
     ...Object.fromEntries(Object.entries(fields).map(([name, value]) => [fileName(name as keyof XLNetConfig), value])),
     id2label: Object.fromEntries(labels),
     label2id: Object.fromEntries(labels.map(([id, label]) => [label, Number(id)])),
-    dtype: 'float32',
   };
 }

@@ -47,7 +47,7 @@ export class HeadProjection {
   readonly bias: Parameter | null;
 
   constructor(
-    parameters: Parameters,
+    private readonly parameters: Parameters,
     name: string,
     shape: readonly [number, number],
     config: XLNetConfig,
@@ -58,7 +58,7 @@ export class HeadProjection {
   }
 
   forward(x: Tensor): Tensor {
-    return linear(x, this.weight, { bias: this.bias });
+    return linear(x, this.parameters.operand(this.weight), { bias: this.bias && this.parameters.operand(this.bias) });
   }
 }
 
@@ -126,9 +126,10 @@ export class XLNetLMHeadModel extends XLNetWithHead implements GenerativeModel {
       const labels = inputs.labels && idTensor('labels', inputs.labels, vocabSize, this.device, ignoredLabel);
       const out = this.transformer.forward(inputs);
       const fixed = !this.training && !isGradEnabled();
-      const logits = linear(out.lastHiddenState, this.weight, {
-        bias: this.bias,
-        packed: fixed ? this.cache.packed(this.weight) : null,
+      const weight = this.weights.operand(this.weight);
+      const logits = linear(out.lastHiddenState, weight, {
+        bias: this.weights.operand(this.bias),
+        packed: fixed ? this.cache.packed(weight) : null,
       });
       if (labels) requireShape('labels', labels, logits.shape.slice(0, 2));
       return { ...out, logits, loss: labels ? tokenLoss(logits, labels) : null };
@@ -193,7 +194,7 @@ export class XLNetForSequenceClassification extends XLNetWithHead {
       const out = this.transformer.forward(inputs);
       const logits = this.projection.forward(this.summary.forward(out.lastHiddenState, this));
       const { numLabels, problemType } = this.config;
-      const options = { numLabels, problemType, device: this.device, dtype: this.weights.dtype };
+      const options = { numLabels, problemType, device: this.device };
       return { ...out, logits, loss: inputs.labels ? classificationLoss(logits, inputs.labels, options) : null };
     });
   }
@@ -310,7 +311,6 @@ export class XLNetForMultipleChoice extends XLNetWithHead {
         numLabels: choices,
         problemType: 'single_label_classification' as const,
         device: this.device,
-        dtype: this.weights.dtype,
       };
       return { ...out, logits, loss: labels ? classificationLoss(logits, labels, options) : null };
     });

@@ -5,7 +5,7 @@ import { binaryMask } from '../ops/binaryMask';
 import { requireIds, requireShape } from '../ops/checks';
 import { Tensor } from '../tensor';
 import type { NestedArray } from '../tensorData';
-import { type IdInput, idTensor } from './inputs';
+import { type IdInput, idTensor, inPrecision } from './inputs';
 
 /** A mask: a tensor of any type, or nested numbers. */
 export type MaskInput = Tensor | NestedArray;
@@ -48,7 +48,8 @@ export function targetMapping(
   device: Device,
   keepMapping: boolean,
 ): TargetInput {
-  const mapping = input instanceof Tensor ? input : Tensor.from(input, undefined, { device, dtype });
+  const mapping =
+    input instanceof Tensor ? inPrecision(input, dtype) : Tensor.from(input, undefined, { device, dtype });
   requireShape('targetMapping', mapping, [batch, -1, length]);
   if (input instanceof Tensor || keepMapping) {
     if (mapping.dtype !== dtype) {

@@ -2,6 +2,7 @@
 import { XlformersError, describe } from '../errors';
 import { activation } from '../ops/activation';
 import { add } from '../ops/add';
+import { widened } from '../ops/cast';
 import { binaryCrossEntropy } from '../ops/elementLoss';
 import { embedding } from '../ops/embedding';
 import { layerNorm } from '../ops/layerNorm';
@@ -145,7 +146,8 @@ class EndLogits {
   forward(states: Tensor, starts: Tensor): Tensor {
     const [batch, length, columns] = states.shape as [number, number, number];
     const count = starts.shape[1] as number;
-    const { weight, bias } = this.dense;
+    const operand = (parameter: Parameter) => this.model.weights.operand(parameter);
+    const [weight, bias] = [operand(this.dense.weight), operand(this.dense.bias as Parameter)];
     const byState = linear(states, slice(weight, 1, 0, columns), { bias });
     const byStart = linear(starts, slice(weight, 1, columns, 2 * columns));
     const spread = (rows: Tensor, index: (b: number, start: number, token: number) => number) => {
@@ -164,7 +166,7 @@ class EndLogits {
       spread(byStart, (b, start) => b * count + start),
     );
     const { layerNormEps: epsilon } = this.model.config;
-    const normed = layerNorm(activation(sum, 'tanh'), this.normWeight, this.normBias, { epsilon });
+    const normed = layerNorm(activation(sum, 'tanh'), operand(this.normWeight), operand(this.normBias), { epsilon });
     return reshape(this.score.forward(normed), [batch, count, length]);
   }
 }
@@ -204,7 +206,7 @@ export class XLNetForQuestionAnswering extends XLNetWithHead {
       const states = out.lastHiddenState;
       const [batch, length] = states.shape as [number, number, number];
       const hidden = inputs.pMask ? hidingMask('pMask', inputs.pMask, [batch, length], this.device) : null;
-      const mask = (logits: Tensor) => (hidden ? maskedFill(logits, hidden, -1e30) : logits);
+      const mask = (logits: Tensor) => (hidden ? maskedFill(logits, hidden, hiddenScore(logits)) : logits);
       const startLogits = mask(reshape(this.startScore.forward(states), [batch, length]));
       const { startPositions, endPositions } = inputs;
       const none = { loss: null, startTopLogProbs: null, startTopIndex: null, endTopLogProbs: null, endTopIndex: null };
@@ -237,8 +239,9 @@ export class XLNetForQuestionAnswering extends XLNetWithHead {
       throw new XlformersError('ERR_ARG_SHAPE', `isImpossible: got ${isImpossible.length} numbers, expected ${batch}`);
     }
     const logits = this.answerLogits(states, startStates, clsIndex);
-    const target = Tensor.from([...isImpossible], [batch], { device: this.device, dtype: this.weights.dtype });
-    return add(span, mean(binaryCrossEntropy(logits, target)), { beta: 0.5 });
+    const scores = widened(logits);
+    const target = Tensor.from([...isImpossible], [batch], { device: this.device, dtype: scores.dtype });
+    return add(span, mean(binaryCrossEntropy(scores, target)), { beta: 0.5 });
   }
 
   /** @param startStates [batch, 1, dModel] */
@@ -268,7 +271,7 @@ export class XLNetForQuestionAnswering extends XLNetWithHead {
     );
     const logits = this.endLogits.forward(states, startStates);
     const repeated = hidden && this.repeatRows(hidden, startNTop);
-    const ends = topProbabilities(repeated ? maskedFill(logits, repeated, -1e30) : logits, endNTop);
+    const ends = topProbabilities(repeated ? maskedFill(logits, repeated, hiddenScore(logits)) : logits, endNTop);
     const endFirst = (tensor: Tensor) => reshape(permute(tensor, [0, 2, 1]), [batch, startNTop * endNTop]);
     const weighted = mapRows(states, reshape(starts.probabilities, [batch, 1, length]));
     return {
@@ -291,6 +294,11 @@ export class XLNetForQuestionAnswering extends XLNetWithHead {
     const [batch, length] = states.shape as [number, number, number];
     return checkedPositions(name, positions, batch, 0, length, this);
   }
+}
+
+/** Of tokens that cannot be in an answer: -1e30, or as low as float16 goes. */
+function hiddenScore({ dtype }: Tensor): number {
+  return dtype === 'float16' ? -65_504 : -1e30;
 }
 
 /** States at one position of each sequence: [batch, 1, dModel]. */

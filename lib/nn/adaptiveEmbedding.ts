@@ -29,7 +29,11 @@ export class AdaptiveEmbedding {
   private readonly firstIds: readonly number[];
   private readonly factor: number;
 
-  constructor(parameters: Parameters, prefix: string, options: AdaptiveEmbeddingOptions) {
+  constructor(
+    private readonly parameters: Parameters,
+    prefix: string,
+    options: AdaptiveEmbeddingOptions,
+  ) {
     const { vocabSize, cutoffs, divVal, dEmbed, dModel, weightInit, projectionInit } = options;
     const ranges = divVal === 1 ? [{ first: 0, end: vocabSize }] : clusterRanges(cutoffs, vocabSize);
     const width = (index: number) => Math.floor(dEmbed / divVal ** index);
@@ -48,20 +52,21 @@ export class AdaptiveEmbedding {
 
   /** @param ids int32 [batch, length] @returns [batch, length, dModel] */
   forward(ids: Tensor): Tensor {
-    const [table] = this.layers as [Parameter];
-    if (this.projections.length === 0) return embedding(ids, table, { scale: this.factor });
-    if (this.layers.length === 1) {
-      return scale(linear(embedding(ids, table), this.projections[0] as Parameter), this.factor);
+    const [first, ...others] = this.layers.map((layer) => this.parameters.operand(layer)) as [Tensor, ...Tensor[]];
+    const projections = this.projections.map((projection) => this.parameters.operand(projection));
+    if (projections.length === 0) return embedding(ids, first, { scale: this.factor });
+    if (others.length === 0) {
+      return scale(linear(embedding(ids, first), projections[0] as Tensor), this.factor);
     }
     // Rows of other clusters are zero, and stay so under the projection.
-    return this.layers
+    return [first, ...others]
       .map((layer, index) => {
         const rows = embedding(ids, layer, {
           scale: this.factor,
           firstId: this.firstIds[index] as number,
           partial: true,
         });
-        return linear(rows, this.projections[index] as Parameter);
+        return linear(rows, projections[index] as Tensor);
       })
       .reduce((sum, part) => add(sum, part));
   }

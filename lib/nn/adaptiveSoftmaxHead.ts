@@ -22,9 +22,13 @@ export interface AdaptiveSoftmaxHeadOptions {
 
 /** The projected adaptive softmax, tied to the embedding or not; checkpoint names under `crit.`. */
 export class AdaptiveSoftmaxHead {
-  private readonly operands: AdaptiveSoftmaxOperands;
+  private readonly weights: AdaptiveSoftmaxOperands;
 
-  constructor(parameters: Parameters, embedding: AdaptiveEmbedding, options: AdaptiveSoftmaxHeadOptions) {
+  constructor(
+    private readonly parameters: Parameters,
+    embedding: AdaptiveEmbedding,
+    options: AdaptiveSoftmaxHeadOptions,
+  ) {
     const { vocabSize, cutoffs, divVal, dEmbed, dModel, tieWeights, tieProjections, reversedClusters } = options;
     const { weightInit, clusterInit, projectionInit } = options;
     const zero: Initializer = { kind: 'constant', value: 0 };
@@ -54,7 +58,7 @@ export class AdaptiveSoftmaxHead {
 
     // With div_val 1 all clusters are rows of one matrix.
     const shared = divVal === 1 ? layer(0, vocabSize) : null;
-    this.operands = {
+    this.weights = {
       clusters: ranges.map(({ first, end }, index) => ({
         firstId: first,
         size: end - first,
@@ -70,11 +74,33 @@ export class AdaptiveSoftmaxHead {
 
   /** Negative log-likelihoods: hidden [N, dModel], labels int32 [N] → [N]. */
   loss(hidden: Tensor, labels: Tensor): Tensor {
-    return adaptiveSoftmaxLoss(hidden, labels, this.operands);
+    return adaptiveSoftmaxLoss(hidden, labels, this.operands());
   }
 
   /** Log-probabilities of all ids: hidden [N, dModel] → [N, vocabSize]. */
   logProbabilities(hidden: Tensor): Tensor {
-    return adaptiveLogSoftmax(hidden, this.operands);
+    return adaptiveLogSoftmax(hidden, this.operands());
+  }
+
+  /** The weights as the operators take them; what clusters share stays one tensor. */
+  private operands(): AdaptiveSoftmaxOperands {
+    const taken = new Map<Tensor, Tensor>();
+    const take = <T extends Tensor | null>(weight: T): T => {
+      if (weight === null) return weight;
+      if (!taken.has(weight)) taken.set(weight, this.parameters.operand(weight as Tensor as Parameter));
+      return taken.get(weight) as T;
+    };
+    const { clusters, clusterWeight, clusterBias } = this.weights;
+    return {
+      ...this.weights,
+      clusters: clusters.map((cluster) => ({
+        ...cluster,
+        weight: take(cluster.weight),
+        bias: take(cluster.bias),
+        projection: take(cluster.projection),
+      })),
+      clusterWeight: take(clusterWeight),
+      clusterBias: take(clusterBias),
+    };
   }
 }

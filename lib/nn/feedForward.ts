@@ -33,7 +33,7 @@ export class FeedForward {
   private readonly outerCache = new InferenceCache();
 
   constructor(
-    parameters: Parameters,
+    private readonly parameters: Parameters,
     prefix: string,
     private readonly options: FeedForwardOptions,
   ) {
@@ -57,16 +57,20 @@ export class FeedForward {
     const { preNorm, epsilon, dropout: probability, activation = 'relu' } = this.options;
     const fixed = !training && !isGradEnabled();
     const rate = training ? probability : 0;
-    const norm = (input: Tensor, more = {}) => layerNorm(input, this.normWeight, this.normBias, { epsilon, ...more });
-    const activated = linear(preNorm ? norm(x) : x, this.inner.weight, {
-      bias: this.inner.bias,
+    const operand = (parameter: Parameter) => this.parameters.operand(parameter);
+    const norm = (input: Tensor, more = {}) =>
+      layerNorm(input, operand(this.normWeight), operand(this.normBias), { epsilon, ...more });
+    const inner = operand(this.inner.weight);
+    const activated = linear(preNorm ? norm(x) : x, inner, {
+      bias: operand(this.inner.bias),
       activation,
-      packed: fixed ? this.innerCache.packed(this.inner.weight) : null,
+      packed: fixed ? this.innerCache.packed(inner) : null,
     });
     const dropped = rate > 0 ? dropout(activated, { probability: rate, generator }) : activated;
-    const out = linear(dropped, this.outer.weight, {
-      bias: this.outer.bias,
-      packed: fixed ? this.outerCache.packed(this.outer.weight) : null,
+    const outer = operand(this.outer.weight);
+    const out = linear(dropped, outer, {
+      bias: operand(this.outer.bias),
+      packed: fixed ? this.outerCache.packed(outer) : null,
     });
     return preNorm
       ? add(x, dropout(out, { probability: rate, generator }))

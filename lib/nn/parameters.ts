@@ -3,7 +3,8 @@ import type { FloatDType } from '../dtype';
 import { XlformersError } from '../errors';
 import { fillRandom } from '../ops/random';
 import { Generator } from '../random';
-import { Parameter } from '../tensor';
+import { Parameter, type Tensor } from '../tensor';
+import { workingCopy } from './workingCopy';
 import { native } from '../native';
 import { dtypeDetail } from '../dtype';
 
@@ -37,12 +38,35 @@ export class Parameters {
   private readonly aliases = new Map<string, Parameter>();
   /** Weights without their initial values yet. */
   private readonly pending = new Map<Parameter, () => void>();
+  private computesIn: FloatDType;
 
   constructor(
     readonly device: Device,
     readonly dtype: FloatDType,
     private readonly generator: Generator,
-  ) {}
+  ) {
+    this.computesIn = dtype;
+  }
+
+  /** The type of states and of what operators take of the weights: `dtype`, or a 16-bit one in mixed precision. */
+  get precision(): FloatDType {
+    return this.computesIn;
+  }
+
+  set precision(precision: FloatDType) {
+    if (precision !== this.computesIn) for (const parameter of this.map.values()) parameter.dropWorkingCopy();
+    this.computesIn = precision;
+  }
+
+  /** Type and device of the model's states. */
+  get stateKind(): { dtype: FloatDType; device: Device } {
+    return { dtype: this.computesIn, device: this.device };
+  }
+
+  /** @internal A weight as operators take it. */
+  operand(parameter: Parameter): Tensor {
+    return workingCopy(parameter, this.computesIn);
+  }
 
   create(name: string, shape: readonly number[], init: Initializer): Parameter {
     if (this.map.has(name)) throw new XlformersError('ERR_INTERNAL', `parameter '${name}' exists already`);

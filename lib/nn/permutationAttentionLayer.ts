@@ -106,7 +106,7 @@ export class PermutationAttentionLayer {
   private readonly normBias: Parameter;
 
   constructor(
-    parameters: Parameters,
+    private readonly parameters: Parameters,
     prefix: string,
     private readonly options: PermutationAttentionLayerOptions,
   ) {
@@ -131,6 +131,7 @@ export class PermutationAttentionLayer {
     const { memory, training, generator, visibility, needsContent, query, targets, keepKeyValues } = inputs;
     const fixed = !training && !isGradEnabled();
     const split = (x: Tensor) => this.splitHeads(x);
+    const operand = (parameter: Parameter) => this.parameters.operand(parameter);
     const key = this.project('k', content, fixed);
     const value = this.project('v', content, fixed);
     const earlier = memory
@@ -148,10 +149,10 @@ export class PermutationAttentionLayer {
       memoryValue: earlier && split(earlier.value),
       position: table,
       firstDistance: first,
-      contentBias: this.contentBias,
-      positionBias: this.positionBias,
-      segmentBias: visibility.segments && this.segmentBias,
-      segmentEmbedding: visibility.segments && this.segmentEmbedding,
+      contentBias: operand(this.contentBias),
+      positionBias: operand(this.positionBias),
+      segmentBias: visibility.segments && operand(this.segmentBias),
+      segmentEmbedding: visibility.segments && operand(this.segmentEmbedding),
       ...visibility,
       headScale: inputs.headScale,
       dropout: training ? this.options.dropout : 0,
@@ -173,7 +174,8 @@ export class PermutationAttentionLayer {
 
   /** [batch, rows, dModel] to [batch, rows, heads headDim]. */
   private project(name: ProjectionName, x: Tensor, fixed: boolean): Tensor {
-    const { weight, cache } = this.projections[name];
+    const { weight: parameter, cache } = this.projections[name];
+    const weight = this.parameters.operand(parameter);
     const layout = name === 'o' ? 'outIn' : 'inOut';
     return linear(x, weight, { layout, packed: fixed ? cache.packed(weight, undefined, layout) : null });
   }
@@ -201,7 +203,8 @@ export class PermutationAttentionLayer {
   /** Output projection, dropout, residual and layer norm. */
   private finish(attended: Tensor, residual: Tensor, { training, generator }: TwoStreamInputs, fixed: boolean): Tensor {
     const { epsilon, dropout } = this.options;
-    return layerNorm(this.project('o', this.mergeHeads(attended), fixed), this.normWeight, this.normBias, {
+    const [weight, bias] = [this.parameters.operand(this.normWeight), this.parameters.operand(this.normBias)];
+    return layerNorm(this.project('o', this.mergeHeads(attended), fixed), weight, bias, {
       epsilon,
       residual,
       dropout: training ? dropout : 0,
@@ -213,7 +216,7 @@ export class PermutationAttentionLayer {
   private positions({ needed, ample, codes }: DistanceCodes, fixed: boolean): { table: Tensor; first: number } {
     const { heads, headDim } = this.options;
     const project = (range: DistanceRange) => {
-      const projected = linear(codes(range), this.positionProjection, { layout: 'inOut' });
+      const projected = linear(codes(range), this.parameters.operand(this.positionProjection), { layout: 'inOut' });
       return reshape(projected, [range.count, heads, headDim]);
     };
     if (!fixed) return { table: project(needed), first: needed.first };

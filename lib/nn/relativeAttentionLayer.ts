@@ -79,7 +79,7 @@ export class RelativeAttentionLayer {
   private readonly outputCache = new InferenceCache();
 
   constructor(
-    parameters: Parameters,
+    private readonly parameters: Parameters,
     prefix: string,
     private readonly options: RelativeAttentionLayerOptions,
   ) {
@@ -103,25 +103,27 @@ export class RelativeAttentionLayer {
     const width = heads * headDim;
     const fixed = !training && !isGradEnabled();
     const normed = preNorm ? this.norm(x) : x;
-    const projected = linear(normed, this.queryKeyValue, {
-      packed: fixed ? this.cache.packed(this.queryKeyValue) : null,
-    });
-    const memoryKeyValues = memory ? (inputs.memoryKeyValues ?? this.projectMemory(memory, fixed)) : null;
+    const queryKeyValue = this.parameters.operand(this.queryKeyValue);
+    const projected = linear(normed, queryKeyValue, { packed: fixed ? this.cache.packed(queryKeyValue) : null });
+    const memoryKeyValues = memory
+      ? (inputs.memoryKeyValues ?? this.projectMemory(memory, queryKeyValue, fixed))
+      : null;
     const memoryLength = memory?.shape[1] ?? 0;
     const attention = packedRelativeAttention({
       queryKeyValue: reshape(projected, [batch, length, 3, heads, headDim]),
       memoryKeyValue: memoryKeyValues && reshape(memoryKeyValues, [batch, memoryLength, 2, heads, headDim]),
       position: this.positions(inputs.positions, fixed),
-      contentBias: this.contentBias,
-      positionBias: this.positionBias,
+      contentBias: this.parameters.operand(this.contentBias),
+      positionBias: this.parameters.operand(this.positionBias),
       headScale: inputs.headScale,
       band: inputs.band,
       memoryStarts: inputs.memoryStarts,
       dropout: training ? attentionDropout : 0,
       generator,
     });
-    const attended = linear(reshape(attention.output, [batch, length, width]), this.output, {
-      packed: fixed ? this.outputCache.packed(this.output) : null,
+    const outputWeight = this.parameters.operand(this.output);
+    const attended = linear(reshape(attention.output, [batch, length, width]), outputWeight, {
+      packed: fixed ? this.outputCache.packed(outputWeight) : null,
     });
     const rate = training ? probability : 0;
     const output = preNorm
@@ -143,16 +145,17 @@ export class RelativeAttentionLayer {
   }
 
   private norm(x: Tensor, more: { residual?: Tensor; dropout?: number; generator?: Generator } = {}): Tensor {
-    return layerNorm(x, this.normWeight, this.normBias, { epsilon: this.options.epsilon, ...more });
+    const [weight, bias] = [this.parameters.operand(this.normWeight), this.parameters.operand(this.normBias)];
+    return layerNorm(x, weight, bias, { epsilon: this.options.epsilon, ...more });
   }
 
   /** Keys and values of the memory: the last two thirds of the projection. */
-  private projectMemory(memory: Tensor, fixed: boolean): Tensor {
+  private projectMemory(memory: Tensor, queryKeyValue: Tensor, fixed: boolean): Tensor {
     const width = this.options.heads * this.options.headDim;
     const rows = { first: width, count: 2 * width };
-    return linear(this.options.preNorm ? this.norm(memory) : memory, this.queryKeyValue, {
+    return linear(this.options.preNorm ? this.norm(memory) : memory, queryKeyValue, {
       rows,
-      packed: fixed ? this.cache.packed(this.queryKeyValue, rows) : null,
+      packed: fixed ? this.cache.packed(queryKeyValue, rows) : null,
     });
   }
 
@@ -160,7 +163,7 @@ export class RelativeAttentionLayer {
   private positions({ count, ample, codes }: PositionCodes, fixed: boolean): Tensor {
     const { heads, headDim } = this.options;
     const project = (distances: number) =>
-      reshape(linear(codes(distances), this.positionProjection), [distances, heads, headDim]);
+      reshape(linear(codes(distances), this.parameters.operand(this.positionProjection)), [distances, heads, headDim]);
     if (!fixed) return project(count);
     return this.cache.get(
       'positions',

@@ -1,4 +1,5 @@
 import { activation, type Activation } from '../ops/activation';
+import { scale } from '../ops/add';
 import { dropout } from '../ops/dropout';
 import { linear } from '../ops/linear';
 import { mapRows } from '../ops/mapRows';
@@ -25,7 +26,7 @@ export class SequenceSummary {
   private readonly bias: Parameter | null;
 
   constructor(
-    parameters: Parameters,
+    private readonly parameters: Parameters,
     prefix: string,
     private readonly options: SequenceSummaryOptions,
   ) {
@@ -43,7 +44,9 @@ export class SequenceSummary {
     const { activation: kind, firstDropout, lastDropout } = this.options;
     const drop = (x: Tensor, probability: number) => dropout(x, { probability: training ? probability : 0, generator });
     const picked = drop(this.pick(states), firstDropout);
-    const projected = this.weight ? linear(picked, this.weight, { bias: this.bias }) : picked;
+    const operand = (parameter: Parameter | null) => parameter && this.parameters.operand(parameter);
+    const weight = operand(this.weight);
+    const projected = weight ? linear(picked, weight, { bias: operand(this.bias) }) : picked;
     return drop(kind === 'none' ? projected : activation(projected, kind), lastDropout);
   }
 
@@ -52,8 +55,10 @@ export class SequenceSummary {
     const { type } = this.options;
     if (type === 'mean') {
       const { dtype, device } = states;
-      const shares = Tensor.full([batch, 1, length], 1 / length, { dtype, device });
-      return reshape(mapRows(states, shares), [batch, columns]);
+      // 1/length in two factors: a power of two, which every type holds, and the rest, which is not rounded to 16 bits.
+      const power = 2 ** Math.floor(Math.log2(length));
+      const shares = Tensor.full([batch, 1, length], 1 / power, { dtype, device });
+      return reshape(scale(mapRows(states, shares), power / length), [batch, columns]);
     }
     const row = type === 'first' ? 0 : length - 1;
     return reshape(slice(states, 1, row, row + 1), [batch, columns]);

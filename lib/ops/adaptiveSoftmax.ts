@@ -1,5 +1,5 @@
 import { record } from '../autograd';
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, statisticsDType } from '../dtype';
 import { XlformersError, argumentError } from '../errors';
 import { native, type NativeBuffer } from '../native';
 import { needsTape, Tensor } from '../tensor';
@@ -37,14 +37,14 @@ export interface AdaptiveSoftmaxOperands {
  * Logits are never stored whole.
  * @param hidden [N, dModel]
  * @param labels int32 [N]; -100: loss 0 and no gradient
- * @returns [N]
+ * @returns [N], float32 for hidden states of 16 bits
  */
 export function adaptiveSoftmaxLoss(hidden: Tensor, labels: Tensor, operands: AdaptiveSoftmaxOperands): Tensor {
   const [rows, dModel] = checkOperands(hidden, operands);
   requireIds('labels', labels);
   requireShape('labels', labels, [rows]);
   const { dtype, device } = hidden;
-  const loss = Tensor.empty([rows], dtype, device);
+  const loss = Tensor.empty([rows], statisticsDType(dtype), device);
   const { clusterWeight, clusterBias, reversedClusters = false } = operands;
   const common = { dtype: dtypeDetail(dtype).native, rows, dModel, reversedClusters };
   withClusters(operands, operandValues(operands), (clusters) =>

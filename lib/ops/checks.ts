@@ -1,4 +1,5 @@
-import { isFloat } from '../dtype';
+import type { Device } from '../device';
+import { type DType, type FloatDType, isFloat, isShortFloat } from '../dtype';
 import { XlformersError, argumentError, describe } from '../errors';
 import { Tensor } from '../tensor';
 
@@ -19,11 +20,34 @@ export function requireTensors(
   for (let index = 0; index < values.length; index += 1) requireTensor(`${name}[${index}]`, values[index]);
 }
 
+/** A floating tensor that its device computes with. @throws XlformersError ERR_ARG_TYPE, ERR_UNSUPPORTED */
 export function requireFloat(name: string, tensor: Tensor): void {
+  requireFloatType(name, tensor);
+  requireComputing(name, tensor.dtype, tensor.device);
+}
+
+/** A floating tensor, even where its device only stores it. */
+export function requireFloatType(name: string, tensor: Tensor): asserts tensor is Tensor & { dtype: FloatDType } {
   requireTensor(name, tensor);
   if (!isFloat(tensor.dtype)) {
-    throw new XlformersError('ERR_ARG_TYPE', `${name}: got dtype ${tensor.dtype}, expected float32 or float64`);
+    throw new XlformersError(
+      'ERR_ARG_TYPE',
+      `${name}: got dtype ${tensor.dtype}, expected float32, float64, bfloat16 or float16`,
+    );
   }
+}
+
+/**
+ * The CPU stores 16-bit floats, casts and copies them; whatever computes with them refuses here, before anything is enqueued.
+ * @throws XlformersError ERR_UNSUPPORTED saying what to do
+ */
+export function requireComputing(name: string, dtype: DType, device: Device): void {
+  if (!isShortFloat(dtype) || device.computesIn(dtype)) return;
+  throw new XlformersError(
+    'ERR_UNSUPPORTED',
+    `${name}: got dtype ${dtype} on device ${device.name}, which stores it but does not compute with it; ` +
+      'cast it to float32, or use a CUDA device',
+  );
 }
 
 export function requireIds(name: string, tensor: Tensor): void {
@@ -33,8 +57,11 @@ export function requireIds(name: string, tensor: Tensor): void {
   }
 }
 
+/** What operands of one operator have in common. */
+export type TensorKind = Pick<Tensor, 'dtype' | 'device'>;
+
 /** The same dtype and device as `reference`. */
-export function requireSameKind(name: string, tensor: Tensor, reference: Tensor): void {
+export function requireSameKind(name: string, tensor: Tensor, reference: TensorKind): void {
   requireTensor(name, tensor);
   if (tensor.dtype !== reference.dtype) {
     throw new XlformersError('ERR_ARG_TYPE', `${name}: got dtype ${tensor.dtype}, expected ${reference.dtype}`);

@@ -1,5 +1,5 @@
 import { record } from '../autograd';
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, statisticsDType } from '../dtype';
 import { native } from '../native';
 import { needsTape, Tensor } from '../tensor';
 import { requireFloat, requireSameShape } from './checks';
@@ -19,7 +19,7 @@ function elementLoss(name: 'squaredError' | 'binaryCrossEntropy', x: Tensor, tar
   requireSameShape('target', target, x);
   const { dtype, device, shape } = x;
   const kind = { dtype: dtypeDetail(dtype).native, count: x.size };
-  const loss = Tensor.empty(shape, dtype, device);
+  const loss = Tensor.empty(shape, statisticsDType(dtype), device);
   native[name]({ ...kind, x: x.buffer, target: target.buffer, loss: loss.buffer });
   if (needsTape([x])) {
     record({

@@ -10,6 +10,7 @@ export { add, scale, type AddOptions } from './add';
 export type { AttentionBand } from './attentionBand';
 export { dropout, type DropoutOptions } from './dropout';
 export { binaryMask } from './binaryMask';
+export { cast } from './cast';
 export { binaryCrossEntropy, squaredError } from './elementLoss';
 export { embedding, type EmbeddingOptions } from './embedding';
 export { layerNorm, type LayerNormOptions } from './layerNorm';

@@ -1,5 +1,5 @@
 import { record } from '../autograd';
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, statisticsDType } from '../dtype';
 import { native } from '../native';
 import type { Generator } from '../random';
 import { needsTape, Tensor } from '../tensor';
@@ -48,8 +48,8 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: Laye
   const taped = needsTape([x, residual, weight, bias]);
   const y = Tensor.empty(x.shape, dtype, device);
   const sum = taped ? Tensor.empty(x.shape, dtype, device) : null;
-  const mean = taped ? Tensor.empty([rows], dtype, device) : null;
-  const rstd = taped ? Tensor.empty([rows], dtype, device) : null;
+  const mean = taped ? Tensor.empty([rows], statisticsDType(dtype), device) : null;
+  const rstd = taped ? Tensor.empty([rows], statisticsDType(dtype), device) : null;
   const common = { dtype: dtypeDetail(dtype).native, rows, columns, dropout, seed, offset };
   native.layerNorm({
     ...common,

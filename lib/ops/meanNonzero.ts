@@ -1,5 +1,5 @@
 import { record } from '../autograd';
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, statisticsDType } from '../dtype';
 import { native } from '../native';
 import { needsTape, Tensor } from '../tensor';
 import { requireFloat, requireIds, requireShape } from './checks';
@@ -29,7 +29,7 @@ function meanOf(x: Tensor, labels: Tensor | null): Tensor {
   requireFloat('x', x);
   const { dtype, device, shape } = x;
   const kind = { dtype: dtypeDetail(dtype).native, count: x.size };
-  const statistics = Tensor.empty([2], dtype, device);
+  const statistics = Tensor.empty([2], statisticsDType(dtype), device);
   native.meanNonzero({ ...kind, x: x.buffer, labels: labels?.buffer ?? null, out: statistics.buffer });
   const first = slice(statistics, 0, 0, 1);
   const mean = reshape(first, []);

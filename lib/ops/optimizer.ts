@@ -1,4 +1,4 @@
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, statisticsDType } from '../dtype';
 import { native } from '../native';
 import { Tensor } from '../tensor';
 import { requireFloat, requireInteger, requireSameKind, requireSameShape, requireTensors } from './checks';
@@ -6,17 +6,20 @@ import { requireFloat, requireInteger, requireSameKind, requireSameShape, requir
 /**
  * The Euclidean norm over all tensors and what clipping to `maxNorm` needs, without waiting for it.
  * @param maxNorm <= 0: no clipping
- * @returns [3]: the norm; the factor min(1, maxNorm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_; 1 when the norm is finite, else 0
+ * @param scale what the tensors were multiplied by (a loss scale), to be taken out again: the norm is that of tensors / scale. Default 1
+ * @returns [3]: the norm; the factor min(1, maxNorm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_, divided by the scale; 1 when the
+ *   norm is finite, else 0
  */
-export function globalNorm(tensors: readonly Tensor[], maxNorm: number): Tensor {
+export function globalNorm(tensors: readonly Tensor[], maxNorm: number, scale = 1): Tensor {
   requireTensors('tensors', tensors);
   const [first] = tensors;
   tensors.forEach((tensor, index) => requireSameKind(`tensors[${index}]`, tensor, first));
   requireFloat('tensors[0]', first);
-  const out = Tensor.empty([3], first.dtype, first.device);
+  const out = Tensor.empty([3], statisticsDType(first.dtype), first.device);
   native.globalNorm({
     dtype: dtypeDetail(first.dtype).native,
     maxNorm,
+    scale,
     out: out.buffer,
     tensors: tensors.map((tensor) => ({ values: tensor.buffer, count: tensor.size })),
   });

@@ -1,5 +1,5 @@
 import { record } from '../autograd';
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, statisticsDType } from '../dtype';
 import { XlformersError } from '../errors';
 import { native, type NativeAttentionStream, type NativePermutationAttention } from '../native';
 import type { Generator } from '../random';
@@ -177,7 +177,7 @@ export function permutationAttention(options: PermutationAttentionOptions): Perm
     const rows = stream.shape[1] as number;
     return {
       output: Tensor.empty(stream.shape, dtype, device),
-      logSumExp: Tensor.empty([batch, geometry.heads, rows], dtype, device),
+      logSumExp: Tensor.empty([batch, geometry.heads, rows], statisticsDType(dtype), device),
     };
   };
   const results: Results = { content: allocate(operands.content), query: allocate(operands.query) };

@@ -1,5 +1,5 @@
 import { type GradientContext, record } from '../autograd';
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, statisticsDType } from '../dtype';
 import { XlformersError } from '../errors';
 import { native, type NativeBuffer, type NativeRelativeAttention } from '../native';
 import type { Generator } from '../random';
@@ -226,7 +226,7 @@ function run(
     offset,
   };
   const output = Tensor.empty([batch, queryLength, heads, headDim], dtype, device);
-  const logSumExp = Tensor.empty([batch, heads, queryLength], dtype, device);
+  const logSumExp = Tensor.empty([batch, heads, queryLength], statisticsDType(dtype), device);
   const shared = { position, contentBias, positionBias, headScale, memoryStarts };
   withForward(call, geometry, operands, shared, output, logSumExp, (forward) => native.relativeAttention(forward));
 

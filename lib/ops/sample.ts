@@ -1,4 +1,4 @@
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, statisticsDType } from '../dtype';
 import { XlformersError, describe } from '../errors';
 import { native } from '../native';
 import type { Generator } from '../random';
@@ -52,7 +52,7 @@ export function sample(scores: Tensor, options: SampleOptions = {}): Sampled {
   const [rows, columns] = scores.shape as [number, number];
   requireInteger('scores.shape[1]', columns, 1);
   const ids = Tensor.empty([rows], 'int32', scores.device);
-  const logProbability = Tensor.empty([rows], scores.dtype, scores.device);
+  const logProbability = Tensor.empty([rows], statisticsDType(scores.dtype), scores.device);
   const { seed, offset } = generator && temperature > 0 ? generator.next() : { seed: 0, offset: 0 };
   native.sample({
     dtype: dtypeDetail(scores.dtype).native,

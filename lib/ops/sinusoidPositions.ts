@@ -2,7 +2,7 @@ import type { Device } from '../device';
 import { dtypeDetail, type FloatDType } from '../dtype';
 import { native } from '../native';
 import { Tensor } from '../tensor';
-import { requireInteger } from './checks';
+import { requireComputing, requireInteger } from './checks';
 
 export interface SinusoidOptions {
   /** Number of distances. */
@@ -23,6 +23,7 @@ export interface SinusoidOptions {
  */
 export function sinusoidPositions(options: SinusoidOptions): Tensor {
   const { count, columns, firstDistance = 0, clamp = 0, dtype, device } = options;
+  requireComputing('dtype', dtype, device);
   requireInteger('count', count, 0);
   requireInteger('columns', columns, 2);
   requireInteger('clamp', clamp, -Number.MAX_SAFE_INTEGER);

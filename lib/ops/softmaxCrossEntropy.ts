@@ -1,5 +1,5 @@
 import { record } from '../autograd';
-import { dtypeDetail } from '../dtype';
+import { dtypeDetail, statisticsDType } from '../dtype';
 import { native } from '../native';
 import { needsTape, Tensor } from '../tensor';
 import { requireFloat, requireIds, requireShape } from './checks';
@@ -8,7 +8,7 @@ import { requireFloat, requireIds, requireShape } from './checks';
  * Negative log-likelihood of each label under softmax(logits); 0 where the label is -100.
  * @param logits [N, C]
  * @param labels int32 [N]
- * @returns [N]
+ * @returns [N], float32 for logits of 16 bits
  */
 export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
   requireFloat('logits', logits);
@@ -17,8 +17,8 @@ export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
   requireIds('labels', labels);
   requireShape('labels', labels, [rows]);
   const { dtype, device } = logits;
-  const loss = Tensor.empty([rows], dtype, device);
-  const logSumExp = Tensor.empty([rows], dtype, device);
+  const loss = Tensor.empty([rows], statisticsDType(dtype), device);
+  const logSumExp = Tensor.empty([rows], statisticsDType(dtype), device);
   const common = { dtype: dtypeDetail(dtype).native, rows, columns };
   native.softmaxCrossEntropy({
     ...common,

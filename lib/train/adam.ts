@@ -38,15 +38,17 @@ export class Adam {
 
   /**
    * One step from the gradients the parameters hold. A step whose norm is not finite changes nothing.
-   * @param step counts from 1
+   * @param step counts from 1, steps that changed nothing left out
+   * @param scale what the loss was multiplied by. Default 1
    * @returns [norm, clip factor, finite flag], to be read and disposed by the caller
    */
-  step(step: number, learningRate: number): Tensor {
+  step(step: number, learningRate: number, scale = 1): Tensor {
     const { beta1, beta2, epsilon, decoupled, clipNorm, weightDecay, decayed, rateShare = () => 1 } = this.settings;
     const withGradient = [...this.parameters].filter(([, { grad }]) => grad !== null);
     const clip = globalNorm(
       withGradient.map(([, { grad }]) => grad as Tensor),
       clipNorm,
+      scale,
     );
     const operands = withGradient.map(([name, parameter]) => {
       const { first, second } = this.moments.get(name) as { first: Tensor; second: Tensor };

@@ -11,7 +11,9 @@ const bitsPerCharacter: LossUnit = { name: 'bits per character', nats: Math.LN2 
 /** An SVG of training and held-out loss over the steps. */
 export function lossCurve(entries: readonly LogEntry[], title: string, unit: LossUnit = bitsPerCharacter): string {
   const points = (event: LogEntry['event']) =>
-    entries.flatMap((entry) => (entry.event === event ? [[entry.step, entry.loss / unit.nats] as const] : []));
+    entries.flatMap(({ event: kind, step, loss }) =>
+      kind === event && loss !== null ? [[step, loss / unit.nats] as const] : [],
+    );
   const steps = points('step');
   const held = points('evaluation');
   const all = [...steps, ...held];

@@ -1,4 +1,5 @@
 import type { GeneratorState } from '../random';
+import type { LossScalerState } from './lossScaler';
 import type { HeldOut } from './task';
 import type { TrainConfig } from './trainConfig';
 
@@ -14,6 +15,8 @@ export interface RunState {
   /** Position of the next batch in its stream. */
   position: number;
   generator: GeneratorState;
+  /** Null, or absent in older checkpoints, where the precision needs no loss scale. */
+  lossScaler?: LossScalerState | null;
   /** Best validation loss so far; null before the first evaluation. */
   bestLoss: number | null;
   bestStep: number;
@@ -34,9 +37,14 @@ export type LogEntry =
   | {
       event: 'step';
       step: number;
-      loss: number;
+      /** Null where a skipped step's was not finite. */
+      loss: number | null;
       learningRate: number;
-      gradientNorm: number;
+      /** Null where it was not finite and the step was skipped. */
+      gradientNorm: number | null;
       tokensPerSecond: number;
+      /** With float16 only. */
+      lossScale?: number;
+      skipped?: boolean;
     }
   | ({ event: 'evaluation'; step: number } & HeldOut);

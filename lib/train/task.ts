@@ -1,4 +1,5 @@
 import type { Device } from '../device';
+import type { FloatDType } from '../dtype';
 import type { Memory } from '../nn/memory';
 import type { Generator } from '../random';
 import type { Parameter, Tensor } from '../tensor';
@@ -9,9 +10,13 @@ export interface TrainableModel {
   readonly device: Device;
   readonly training: boolean;
   readonly config: object;
+  /** What it computes in. */
+  readonly precision: FloatDType;
   /** The source of dropout masks; its state is part of a checkpoint. */
   generator: Generator;
   parameters(): ReadonlyMap<string, Parameter>;
+  /** @throws XlformersError ERR_UNSUPPORTED where the device does not compute in it, ERR_CONFIG where the weights' type forbids it */
+  setPrecision(precision: FloatDType): void;
   train(): void;
   eval(): void;
   save(directory: string): Promise<void>;

@@ -1,6 +1,7 @@
 import { XlformersError } from '../errors';
 import { type Rules, applyRules, choiceRule, integerRule, numberRule } from '../options';
 import type { Decayed } from './adam';
+import type { LossScalingConfig } from './lossScaler';
 import { type ScheduleKind, scheduleKinds } from './schedule';
 
 /** Segments and memory of an evaluation; they may differ from training. */
@@ -20,6 +21,11 @@ export interface EvaluationConfig {
   /** What counts as an improvement of the loss, in nats per token. */
   minimumImprovement: number;
 }
+
+/** What a training computes in; weights, their gradients and the optimizer are float32 always. */
+export type Precision = 'float32' | 'bfloat16' | 'float16';
+
+export const precisions: readonly Precision[] = ['float32', 'bfloat16', 'float16'];
 
 export interface CheckpointConfig {
   /** Which weights `model/` gets: those of the lowest held-out loss where there are evaluations, or those of the last step. */
@@ -64,12 +70,17 @@ export interface TrainConfig {
   /** Largest global gradient norm; 0: no clipping. */
   clipNorm: number;
   seed: number;
+  /** Mixed precision for devices that compute in 16 bits; evaluations compute in it too. */
+  precision: Precision;
+  /** Of float16. */
+  lossScaling: LossScalingConfig;
   evaluation: EvaluationConfig;
   checkpoint: CheckpointConfig;
 }
 
 /** What a caller gives: everything optional. */
-export type TrainOptions = Partial<Omit<TrainConfig, 'evaluation' | 'checkpoint'>> & {
+export type TrainOptions = Partial<Omit<TrainConfig, 'lossScaling' | 'evaluation' | 'checkpoint'>> & {
+  lossScaling?: Partial<LossScalingConfig>;
   evaluation?: Partial<EvaluationConfig>;
   checkpoint?: Partial<CheckpointConfig>;
 };
@@ -95,6 +106,8 @@ const rules: Rules<TrainConfig> = {
   layerDecay: numberRule(1, 1e-9, 1),
   clipNorm: numberRule(0.25, 0),
   seed: integerRule(1, 0),
+  precision: choiceRule('float32', precisions),
+  lossScaling: nested,
   evaluation: nested,
   checkpoint: nested,
 };
@@ -117,6 +130,12 @@ export function resolveTrainConfig(given: TrainOptions): TrainConfig {
     patience: integerRule(0, 0),
     minimumImprovement: numberRule(0, 0),
   };
+  const scalingRules: Rules<LossScalingConfig> = {
+    initialScale: numberRule(65_536, 2 ** -24, 2 ** 120),
+    growthFactor: numberRule(2, 1, 2 ** 20),
+    backoffFactor: numberRule(0.5, 2 ** -20, 0.999),
+    growthInterval: integerRule(2000, 1),
+  };
   const checkpointRules: Rules<CheckpointConfig> = {
     final: choiceRule('best', ['best', 'last']),
     interval: integerRule(0, 0),
@@ -124,6 +143,7 @@ export function resolveTrainConfig(given: TrainOptions): TrainConfig {
   };
   return {
     ...config,
+    lossScaling: applyRules('train.lossScaling', scalingRules, config.lossScaling),
     evaluation: applyRules('train.evaluation', evaluationRules, config.evaluation),
     checkpoint: applyRules('train.checkpoint', checkpointRules, config.checkpoint),
   };

@@ -7,6 +7,8 @@ import {
   saveTrainingCheckpoint,
 } from '../checkpoints/trainingCheckpoint';
 import type { SafetensorsEntry, SafetensorsFile } from '../checkpoints/safetensors';
+import { floatTypes } from '../checkpoints/safetensorsHeader';
+import { dtypeDetail, type FloatDType } from '../dtype';
 import { XlformersError } from '../errors';
 import { Generator } from '../random';
 import { keep } from '../scope';
@@ -17,7 +19,7 @@ import { RunLog, readRunLog } from './runLog';
 import type { LogEntry, RunState } from './runState';
 import { type StepReport, Trainer } from './trainer';
 import type { HeldOut, TaskFactory } from './task';
-import type { TrainOptions } from './trainConfig';
+import { type TrainOptions, resolveTrainConfig } from './trainConfig';
 
 export interface TrainingRunOptions<Result extends HeldOut> {
   /** Model and data, as `languageModelTask`, `permutationTask` or `classificationTask` has them. On resume the weights are replaced. */
@@ -111,11 +113,12 @@ class Run<Result extends HeldOut> {
       const layers: Tensor[] = [];
       for (let layer = 0; mems.tensors.has(`mems.${layer}`); layer += 1) {
         const { shape } = mems.tensors.get(`mems.${layer}`) as { shape: readonly number[] };
-        const tensor = keep(Tensor.zeros(shape, { device: model.device }));
+        const tensor = keep(Tensor.zeros(shape, { device: model.device, dtype: model.precision }));
         await load(mems, `mems.${layer}`, tensor);
         layers.push(tensor);
       }
-      this.trainer.restore({ step: state.step, epoch: state.epoch, position: state.position }, layers);
+      const { step, epoch, position } = state;
+      this.trainer.restore({ step, epoch, position }, layers, state.lossScaler ?? null);
       for (const layer of layers) layer.dispose();
     } finally {
       await Promise.all([weights.close(), moments.close(), mems.close()]);
@@ -172,9 +175,12 @@ class Run<Result extends HeldOut> {
       if (signal?.aborted) return;
       throw error;
     }
-    const { step, loss, learningRate, gradientNorm, tokens, seconds } = report;
+    const { step, loss, learningRate, gradientNorm, tokens, seconds, lossScale, skipped } = report;
     const tokensPerSecond = Math.round(tokens / seconds);
-    await log.append({ event: 'step', step, loss, learningRate, gradientNorm, tokensPerSecond });
+    await log.append({
+      ...{ event: 'step', step, loss: finiteOrNull(loss), learningRate, gradientNorm: finiteOrNull(gradientNorm) },
+      ...{ tokensPerSecond, ...(lossScale === null ? {} : { lossScale, skipped }) },
+    });
     this.logBytes = log.bytes;
     this.options.onStep?.(report, { totalSteps });
   }
@@ -224,6 +230,7 @@ class Run<Result extends HeldOut> {
       epoch,
       position,
       generator: model.generator.state(),
+      lossScaler: trainer.lossScalerState,
       bestLoss: this.bestLoss,
       bestStep: this.bestStep,
       sinceBest: this.sinceBest,
@@ -303,7 +310,11 @@ class Run<Result extends HeldOut> {
       ...differencesOf('data', state.data, trainer.task.data),
       ...differencesOf('model config', state.modelConfig as object, trainer.task.model.config),
       // Another rhythm of checkpoints is fine; everything else would not be the same run.
-      ...differencesOf('train config', withoutRhythm(state.config), withoutRhythm(trainer.config)),
+      ...differencesOf(
+        'train config',
+        withoutRhythm({ ...withoutPrecision, ...state.config }),
+        withoutRhythm(trainer.config),
+      ),
     ];
     const first = differences.find(([, saved, now]) => JSON.stringify(saved) !== JSON.stringify(now));
     if (first) {
@@ -314,6 +325,15 @@ class Run<Result extends HeldOut> {
       );
     }
   }
+}
+
+/** What checkpoints do not say that were made before there was a choice. */
+const { precision, lossScaling } = resolveTrainConfig({});
+const withoutPrecision = { precision, lossScaling };
+
+/** JSON has no other numbers. */
+function finiteOrNull(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }
 
 function withoutRhythm({ checkpoint: _, ...config }: Trainer['config']): object {
@@ -334,22 +354,22 @@ async function load(file: SafetensorsFile, name: string, into: Tensor): Promise<
       `checkpoint: tensor '${name}' ${entry ? `has shape [${entry.shape.join(', ')}]` : 'is missing'}, expected [${into.shape.join(', ')}]`,
     );
   }
+  if (entry.dtype !== floatTypes[into.dtype as FloatDType]) {
+    throw new XlformersError(
+      'ERR_CHECKPOINT_MISMATCH',
+      `checkpoint: tensor '${name}' has type ${entry.dtype}, expected ${floatTypes[into.dtype as FloatDType]}`,
+    );
+  }
   const { buffer } = await file.read(name);
-  const values = into.dtype === 'float64' ? new Float64Array(buffer) : new Float32Array(buffer);
-  requireFinite(file.path, name, values);
-  into.overwrite(values);
+  requireFinite(file.path, name, new (dtypeDetail(into.dtype).array)(buffer), into.dtype);
+  into.overwrite(new Uint8Array(buffer));
 }
 
 async function entries(tensors: Iterable<readonly [string, Tensor]>): Promise<SafetensorsEntry[]> {
   const list: SafetensorsEntry[] = [];
   for (const [name, tensor] of tensors) {
-    const data = await tensor.data();
-    list.push({
-      name,
-      dtype: tensor.dtype === 'float64' ? 'F64' : 'F32',
-      shape: [...tensor.shape],
-      data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-    });
+    const dtype = floatTypes[tensor.dtype as FloatDType];
+    list.push({ name, dtype, shape: [...tensor.shape], data: await tensor.bytes() });
   }
   return list;
 }

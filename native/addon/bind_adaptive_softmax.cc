@@ -68,12 +68,12 @@ void read_adaptive_softmax(OperatorCall& call, const ArgReader& args, Stage stag
   params.cluster_weight = args.input("clusterWeight", dtype, cluster_weight, several);
   params.cluster_bias = args.input("clusterBias", dtype, tails, several);
   switch (stage) {
-    case Stage::loss: params.loss = args.output("loss", dtype, rows); break;
+    case Stage::loss: params.loss = args.output("loss", statistics_dtype(dtype), rows); break;
     case Stage::log_probabilities:
       params.log_probabilities = args.output("logProbabilities", dtype, args.product({rows, vocabulary}));
       break;
     case Stage::gradient:
-      params.loss_gradient = args.input("lossGradient", dtype, rows);
+      params.loss_gradient = args.input("lossGradient", statistics_dtype(dtype), rows);
       params.hidden_gradient = args.output("hiddenGradient", dtype, hidden);
       params.cluster_weight_gradient = args.output("clusterWeightGradient", dtype, cluster_weight, Presence::optional);
       params.cluster_bias_gradient = args.output("clusterBiasGradient", dtype, tails, Presence::optional);

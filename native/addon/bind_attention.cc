@@ -31,12 +31,12 @@ RelativeAttentionParams read_attention(const ArgReader& args, Stage stage) {
   const int64_t statistics = args.product({params.batch, params.heads, params.query_length});
   if (stage == Stage::forward) {
     params.out = args.output("out", dtype, out);
-    params.log_sum_exp = args.output("logSumExp", dtype, statistics);
+    params.log_sum_exp = args.output("logSumExp", statistics_dtype(dtype), statistics);
   } else {
     // The block has one type of pointer for what the forward operator writes and the others read.
     const Presence presence = stage == Stage::probabilities ? Presence::optional : Presence::required;
     params.out = const_cast<void*>(args.input("out", dtype, out, presence));
-    params.log_sum_exp = const_cast<void*>(args.input("logSumExp", dtype, statistics));
+    params.log_sum_exp = const_cast<void*>(args.input("logSumExp", statistics_dtype(dtype), statistics));
   }
   return params;
 }

@@ -140,7 +140,19 @@ void masked_fill(OperatorCall& call, const ArgReader& args) {
   call.enqueue(params);
 }
 
+void cast(OperatorCall& call, const ArgReader& args) {
+  CastParams params{};
+  params.dtype = args.float_dtype();
+  params.out_dtype = args.float_dtype("outDtype");
+  params.count = args.size("count");
+  params.accumulate = args.boolean("accumulate") ? 1 : 0;
+  params.x = args.input("x", params.dtype, params.count);
+  params.out = args.output("out", params.out_dtype, params.count);
+  call.enqueue(params);
+}
+
 constexpr OperatorEntry kEntries[] = {
+    {"cast", Operator::cast, cast},
     {"binaryMask", Operator::binary_mask, binary_mask},
     {"maskedFill", Operator::masked_fill, masked_fill},
     {"fill", Operator::fill, fill},

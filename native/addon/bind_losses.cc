@@ -18,15 +18,15 @@ SoftmaxCrossEntropyParams read_cross_entropy(const ArgReader& args) {
 
 void softmax_cross_entropy(OperatorCall& call, const ArgReader& args) {
   SoftmaxCrossEntropyParams params = read_cross_entropy(args);
-  params.log_sum_exp = args.output("logSumExp", params.dtype, params.rows);
-  params.loss = args.output("loss", params.dtype, params.rows);
+  params.log_sum_exp = args.output("logSumExp", statistics_dtype(params.dtype), params.rows);
+  params.loss = args.output("loss", statistics_dtype(params.dtype), params.rows);
   call.enqueue(params);
 }
 
 void softmax_cross_entropy_gradient(OperatorCall& call, const ArgReader& args) {
   SoftmaxCrossEntropyParams params = read_cross_entropy(args);
-  params.log_sum_exp = const_cast<void*>(args.input("logSumExp", params.dtype, params.rows));
-  params.loss_gradient = args.input("lossGradient", params.dtype, params.rows);
+  params.log_sum_exp = const_cast<void*>(args.input("logSumExp", statistics_dtype(params.dtype), params.rows));
+  params.loss_gradient = args.input("lossGradient", statistics_dtype(params.dtype), params.rows);
   params.logits_gradient = args.output("logitsGradient", params.dtype, args.product({params.rows, params.columns}));
   call.enqueue(params);
 }
@@ -37,7 +37,7 @@ void mean_nonzero(OperatorCall& call, const ArgReader& args) {
   params.count = args.size("count");
   params.x = args.input("x", params.dtype, params.count);
   params.labels = args.ids("labels", params.count, Presence::optional);
-  params.out = args.output("out", params.dtype, 2);
+  params.out = args.output("out", statistics_dtype(params.dtype), 2);
   call.enqueue(params);
 }
 
@@ -47,8 +47,8 @@ void mean_nonzero_gradient(OperatorCall& call, const ArgReader& args) {
   params.count = args.size("count");
   params.x = args.input("x", params.dtype, params.count);
   params.labels = args.ids("labels", params.count, Presence::optional);
-  params.out = args.input("out", params.dtype, 2);
-  params.out_gradient = args.input("outGradient", params.dtype, 1);
+  params.out = args.input("out", statistics_dtype(params.dtype), 2);
+  params.out_gradient = args.input("outGradient", statistics_dtype(params.dtype), 1);
   params.x_gradient = args.output("xGradient", params.dtype, params.count);
   call.enqueue(params);
 }
@@ -64,13 +64,13 @@ ElementLossParams read_element_loss(const ArgReader& args) {
 
 void element_loss(OperatorCall& call, const ArgReader& args) {
   ElementLossParams params = read_element_loss(args);
-  params.loss = args.output("loss", params.dtype, params.count);
+  params.loss = args.output("loss", statistics_dtype(params.dtype), params.count);
   call.enqueue(params);
 }
 
 void element_loss_gradient(OperatorCall& call, const ArgReader& args) {
   ElementLossParams params = read_element_loss(args);
-  params.loss_gradient = args.input("lossGradient", params.dtype, params.count);
+  params.loss_gradient = args.input("lossGradient", statistics_dtype(params.dtype), params.count);
   params.x_gradient = args.output("xGradient", params.dtype, params.count);
   call.enqueue(params);
 }
@@ -87,7 +87,7 @@ void sample(OperatorCall& call, const ArgReader& args) {
   params.offset = args.counter("offset");
   params.scores = args.input("scores", params.dtype, args.product({params.rows, params.columns}));
   params.ids = static_cast<int32_t*>(args.output("ids", DType::i32, params.rows));
-  params.log_probability = args.output("logProbability", params.dtype, params.rows, Presence::optional);
+  params.log_probability = args.output("logProbability", statistics_dtype(params.dtype), params.rows, Presence::optional);
   call.enqueue(params);
 }
 

@@ -21,8 +21,8 @@ void layer_norm(OperatorCall& call, const ArgReader& args) {
   params.weight = args.input("weight", dtype, params.columns);
   params.bias = args.input("bias", dtype, params.columns);
   params.sum = args.output("sum", dtype, count, Presence::optional);
-  params.mean = args.output("mean", dtype, params.rows, Presence::optional);
-  params.rstd = args.output("rstd", dtype, params.rows, Presence::optional);
+  params.mean = args.output("mean", statistics_dtype(dtype), params.rows, Presence::optional);
+  params.rstd = args.output("rstd", statistics_dtype(dtype), params.rows, Presence::optional);
   params.y = args.output("y", dtype, count);
   call.enqueue(params);
 }
@@ -37,8 +37,8 @@ void layer_norm_gradient(OperatorCall& call, const ArgReader& args) {
   params.offset = args.counter("offset");
   const int64_t count = args.product({params.rows, params.columns});
   params.sum = args.input("sum", dtype, count);
-  params.mean = args.input("mean", dtype, params.rows);
-  params.rstd = args.input("rstd", dtype, params.rows);
+  params.mean = args.input("mean", statistics_dtype(dtype), params.rows);
+  params.rstd = args.input("rstd", statistics_dtype(dtype), params.rows);
   params.weight = args.input("weight", dtype, params.columns);
   params.y_gradient = args.input("yGradient", dtype, count);
   params.x_gradient = args.output("xGradient", dtype, count, Presence::optional);

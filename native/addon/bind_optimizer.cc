@@ -28,7 +28,8 @@ void global_norm(OperatorCall& call, const ArgReader& args) {
       });
   GlobalNormParams& params = block->params();
   params.max_norm = args.any_number("maxNorm");
-  params.out = args.output("out", dtype, 3);
+  params.scale = args.number("scale", DBL_MIN, DBL_MAX);
+  params.out = args.output("out", statistics_dtype(dtype), 3);
   call.enqueue_bytes(&params, block->bytes());
 }
 
@@ -58,7 +59,7 @@ void adam(OperatorCall& call, const ArgReader& args) {
   params.epsilon = args.number("epsilon", 0, DBL_MAX);
   params.step = args.size("step", 1);
   params.decoupled = args.boolean("decoupled");
-  params.clip = args.input("clip", dtype, 3, Presence::optional);
+  params.clip = args.input("clip", statistics_dtype(dtype), 3, Presence::optional);
   call.enqueue_bytes(&params, block->bytes());
 }
 

@@ -26,12 +26,12 @@ AttentionStream read_stream(const ArgReader& args, const PermutationAttentionPar
   const int64_t statistics = args.product({params.batch, params.heads, stream.length});
   if (stage == Stage::forward) {
     stream.out = args.output("out", params.dtype, out, presence);
-    stream.log_sum_exp = args.output("logSumExp", params.dtype, statistics, presence);
+    stream.log_sum_exp = args.output("logSumExp", statistics_dtype(params.dtype), statistics, presence);
   } else {
     // The block has one type of pointer for what the forward operator writes and the others read.
     const Presence needed = stage == Stage::probabilities ? Presence::optional : presence;
     stream.out = const_cast<void*>(args.input("out", params.dtype, out, needed));
-    stream.log_sum_exp = const_cast<void*>(args.input("logSumExp", params.dtype, statistics, presence));
+    stream.log_sum_exp = const_cast<void*>(args.input("logSumExp", statistics_dtype(params.dtype), statistics, presence));
   }
   return stream;
 }

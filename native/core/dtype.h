@@ -10,7 +10,7 @@ namespace xlformers {
 enum class DType : int32_t {
   f32 = 0,
   f64 = 1,   // tests and gradient checks
-  bf16 = 2,  // named for the CUDA backend; the CPU backend refuses it
+  bf16 = 2,  // the CPU backend stores and converts it; CUDA computes with it
   f16 = 3,   // likewise
   i32 = 4,
   u8 = 5,
@@ -29,6 +29,9 @@ constexpr size_t dtype_size(DType dtype) {
   }
   return 0;
 }
+
+// Of what operators compute over operands of a floating type: norms, log-sum-exps, losses.
+constexpr DType statistics_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
 constexpr const char* dtype_name(DType dtype) {
   switch (dtype) {

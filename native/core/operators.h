@@ -58,7 +58,8 @@ enum class Operator : int32_t {
   binary_mask = 37,
   masked_fill = 38,
   top_probabilities = 39,
-  count = 40,
+  cast = 40,
+  count = 41,
 };
 
 enum class Activation : int32_t { none = 0, relu = 1, gelu = 2 /* erf */, gelu_tanh = 3, silu = 4, tanh = 5 };
@@ -510,17 +511,29 @@ struct TopProbabilitiesParams {
   int32_t* indices;      // [rows, k]
 };
 
+// out[i] = x[i], or out[i] + x[i] when `accumulate`, between any floating types. A conversion rounds once, to nearest even; what a type
+// cannot hold becomes infinite, NaN stays NaN. A sum is computed in f32 (f64 where an operand has it) before it is rounded.
+struct CastParams {
+  DType dtype;  // of x
+  DType out_dtype;
+  int64_t count;
+  int32_t accumulate;
+  const void* x;
+  void* out;
+};
+
 struct NormTensor {
   const void* values;
   int64_t count;
 };
 
-// out[0] = Euclidean norm over all tensors, summed in double in a fixed order; out[1] = min(1, max_norm / (norm + 1e-6)), as
-// torch.nn.utils.clip_grad_norm_ (1 when max_norm <= 0); out[2] = 1 when the norm is finite, else 0.
+// out[0] = Euclidean norm over all tensors / scale, summed in double in a fixed order; out[1] = min(1, max_norm / (norm + 1e-6)) / scale,
+// the first factor as torch.nn.utils.clip_grad_norm_ (1 when max_norm <= 0); out[2] = 1 when the norm is finite, else 0.
 struct GlobalNormParams {
   DType dtype;
   double max_norm;
-  void* out;  // [3], f32 or f64 as dtype
+  double scale;  // > 0: the values are so many times what is meant (a loss scale)
+  void* out;     // [3], f32 or f64 as dtype
   int32_t tensor_count;
   NormTensor tensors[1];
 };

@@ -13,11 +13,11 @@ static Status run_global_norm(Context& context, const GlobalNormParams& params) 
                            partial[block] = sum_in_double(static_cast<const T*>(tensor.values) + begin, end - begin,
                                                           [](Vec<double> v) { return v * v; });
                          });
-  const double norm = std::sqrt(add_in_order(partial, blocks.count()));
+  const double norm = std::sqrt(add_in_order(partial, blocks.count())) / params.scale;
   const double ratio = params.max_norm / (norm + 1e-6);
   T* out = static_cast<T*>(params.out);
   out[0] = static_cast<T>(norm);
-  out[1] = params.max_norm > 0 && ratio < 1 ? static_cast<T>(ratio) : T{1};
+  out[1] = static_cast<T>((params.max_norm > 0 && ratio < 1 ? ratio : 1) / params.scale);
   out[2] = __builtin_isfinite(out[0]) ? T{1} : T{0};
   return ok_status();
 }

@@ -22,8 +22,8 @@ Status fill(const Context& context, const void* block) {
   switch (params.dtype) {
     case DType::f32: return fill_with(context, params, static_cast<float>(params.value));
     case DType::f64: return fill_with(context, params, params.value);
-    case DType::bf16: return fill_with(context, params, __float2bfloat16_rn(static_cast<float>(params.value)));
-    case DType::f16: return fill_with(context, params, __float2half_rn(static_cast<float>(params.value)));
+    case DType::bf16: return fill_with(context, params, __double2bfloat16(params.value));
+    case DType::f16: return fill_with(context, params, __double2half(params.value));
     case DType::i32: return fill_with(context, params, static_cast<int32_t>(params.value));
     case DType::u8: return fill_with(context, params, static_cast<uint8_t>(params.value));
   }

@@ -28,13 +28,13 @@ __global__ void __launch_bounds__(kSumThreads)
 
 template <typename C>
 __global__ void __launch_bounds__(kSumThreads)
-    finish_norm(int64_t blocks, const double2* partial, double max_norm, C* out) {
-  const double norm = sqrt(sum_of_blocks(blocks, partial).x);
+    finish_norm(int64_t blocks, const double2* partial, double max_norm, double scale, C* out) {
+  const double norm = sqrt(sum_of_blocks(blocks, partial).x) / scale;
   if (threadIdx.x != 0) return;
   const double ratio = max_norm / (norm + 1e-6);
   const C stored = static_cast<C>(norm);
   out[0] = stored;
-  out[1] = max_norm > 0 && ratio < 1 ? static_cast<C>(ratio) : C{1};
+  out[1] = static_cast<C>((max_norm > 0 && ratio < 1 ? ratio : 1) / scale);
   out[2] = stored < static_cast<C>(INFINITY) ? C{1} : C{0};  // no for NaN
 }
 
@@ -56,7 +56,8 @@ Status run(const Context& context, const GlobalNormParams& params) {
                                    });
   if (!status.ok()) return status;
   return launch({"global_norm", dim3(1), dim3(kSumThreads), 0, context.stream}, finish_norm<Compute<T>>, blocks,
-                static_cast<const double2*>(partial), params.max_norm, static_cast<Compute<T>*>(params.out));
+                static_cast<const double2*>(partial), params.max_norm, params.scale,
+                static_cast<Compute<T>*>(params.out));
 }
 
 }  // namespace

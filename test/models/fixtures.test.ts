@@ -7,7 +7,7 @@ import {
   TransformerXLModel,
   scope,
 } from '../../lib';
-import { fixturePath, type GoldenTensor, readGolden, readJson } from '../support/fixtures';
+import { agreements, fixturePath, type GoldenTensor, readGolden, readJson } from '../support/fixtures';
 import { device } from '../support/operators';
 
 interface Case {
@@ -26,21 +26,6 @@ const classes: Record<string, { fromPretrained(directory: string, options: objec
 
 const camel = (name: string) => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
-/** |actual - expected| <= tolerance * (1 + |expected|) for every element. */
-function expectAgreement(
-  name: string,
-  actual: ArrayLike<number>,
-  expected: ArrayLike<number>,
-  tolerance: number,
-): void {
-  expect(actual.length).toBe(expected.length);
-  for (let index = 0; index < expected.length; index += 1) {
-    const [a, e] = [actual[index]!, expected[index]!];
-    if (!(Math.abs(a - e) <= tolerance * (1 + Math.abs(e))))
-      throw new Error(`${name}[${index}]: got ${a}, expected ${e}`);
-  }
-}
-
 function inputTensor(name: string, { shape, values }: GoldenTensor, model: AnyModel, dtype: 'float32' | 'float64') {
   const integral = name === 'input_ids' || name === 'labels';
   if (name === 'input_ids') {
@@ -51,13 +36,14 @@ function inputTensor(name: string, { shape, values }: GoldenTensor, model: AnyMo
 }
 
 describe.each(readdirSync(fixturePath('hf')).filter((name) => name.startsWith('txl-')))('%s', (name) => {
-  test.each(['float32', 'float64'] as const)(
-    'agrees with Hugging Face in %s: outputs, losses, gradients',
-    async (dtype) => {
+  test.each(agreements)(
+    'agrees with Hugging Face in $precision: outputs, losses, gradients',
+    async ({ precision, dtype, output: expectOutput, gradient: expectGradient }) => {
       const folder = fixturePath('hf', name);
       const { class: className, calls, gradients } = readJson<Case>(folder, 'case.json');
       const golden = await readGolden(folder);
       const model = await classes[className]!.fromPretrained(folder, { device, dtype });
+      model.setPrecision(precision);
       const at = (key: string) => golden.get(key)!;
       let mems: Memory | undefined;
       for (const [index, call] of calls.entries()) {
@@ -77,12 +63,12 @@ describe.each(readdirSync(fixturePath('hf')).filter((name) => name.startsWith('t
           if (field === 'losses') {
             // Hugging Face groups losses by cluster, this package keeps the order of positions: the same set of numbers.
             const sorted = (list: ArrayLike<number>) => Float64Array.from(list).sort();
-            expectAgreement(output, sorted(actual), sorted(expected.values), 1e-4);
+            expectOutput(output, sorted(actual), sorted(expected.values));
             expect(tensor.shape).toEqual(expected.shape);
             continue;
           }
           expect([output, ...tensor.shape]).toEqual([output, ...expected.shape]);
-          expectAgreement(`call ${index} ${output}`, actual, expected.values, field === 'loss' ? 1e-5 : 1e-4);
+          expectOutput(`call ${index} ${output}`, actual, expected.values);
         }
         mems = (out.mems as Memory | null) ?? undefined;
         if (gradients && index === calls.length - 1) (out.loss as Tensor).backward();
@@ -93,15 +79,7 @@ describe.each(readdirSync(fixturePath('hf')).filter((name) => name.startsWith('t
         for (const parameter of names) {
           const { grad } = model.parameters().get(parameter) ?? {};
           if (!grad) throw new Error(`no gradient for ${parameter}`);
-          const expected = at(`grad.${parameter}`).values;
-          const largest = Array.from(expected).reduce((top, value) => Math.max(top, Math.abs(value)), 0);
-          const actual = await grad.data();
-          for (let index = 0; index < expected.length; index += 1) {
-            const difference = Math.abs(actual[index]! - expected[index]!);
-            if (!(difference <= 1e-3 * largest)) {
-              throw new Error(`gradient of ${parameter}[${index}]: got ${actual[index]}, expected ${expected[index]}`);
-            }
-          }
+          expectGradient(`gradient of ${parameter}`, await grad.data(), at(`grad.${parameter}`).values, 0);
         }
         expect(new Set(model.parameters().keys())).toEqual(new Set(names));
       }

@@ -12,7 +12,7 @@ import {
   XLNetLMHeadModel,
   XLNetModel,
 } from '../../lib';
-import { fixturePath, type GoldenTensor, readGolden, readJson } from '../support/fixtures';
+import { agreements, fixturePath, type GoldenTensor, largestOf, readGolden, readJson } from '../support/fixtures';
 import { device } from '../support/operators';
 
 interface Case {
@@ -62,22 +62,13 @@ function outputOf(out: Record<string, unknown>, name: string): Tensor {
   return (value as Tensor[])[index]!;
 }
 
-function expectAgreement(name: string, actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number) {
-  expect([name, actual.length]).toEqual([name, expected.length]);
-  for (let index = 0; index < expected.length; index += 1) {
-    const [a, e] = [actual[index]!, expected[index]!];
-    if (!(Math.abs(a - e) <= tolerance * (1 + Math.abs(e)))) {
-      throw new Error(`${name}[${index}]: got ${a}, expected ${e}`);
-    }
-  }
-}
-
 describe.each(readdirSync(fixturePath('hf')).filter((name) => name.startsWith('xlnet-')))('%s', (name) => {
-  test.each(['float32', 'float64'] as const)('agrees with Hugging Face in %s', async (dtype) => {
+  test.each(agreements)('agrees with Hugging Face in $precision', async ({ precision, dtype, ...expectation }) => {
     const folder = fixturePath('hf', name);
     const { class: className, calls, gradients } = readJson<Case>(folder, 'case.json');
     const golden = await readGolden(folder);
     const model = await classes[className]!.fromPretrained(folder, { device, dtype });
+    model.setPrecision(precision);
     const at = (key: string) => golden.get(key)!;
     let mems: Memory | undefined;
     for (const [index, call] of calls.entries()) {
@@ -91,8 +82,7 @@ describe.each(readdirSync(fixturePath('hf')).filter((name) => name.startsWith('x
         const tensor = outputOf(out, output);
         const expected = at(`out.${index}.${output}`);
         expect([output, ...tensor.shape]).toEqual([output, ...expected.shape]);
-        const tolerance = output === 'loss' ? 1e-5 : 1e-4;
-        expectAgreement(`call ${index} ${output}`, await tensor.data(), expected.values, tolerance);
+        expectation.output(`call ${index} ${output}`, await tensor.data(), expected.values);
       }
       mems = (out.mems as Memory | null) ?? undefined;
       if (gradients && index === calls.length - 1) {
@@ -103,24 +93,13 @@ describe.each(readdirSync(fixturePath('hf')).filter((name) => name.startsWith('x
     if (gradients) {
       const names = [...golden.keys()].filter((key) => key.startsWith('grad.')).map((key) => key.slice(5));
       expect(names.length).toBeGreaterThan(10);
-      const largestOf = (parameter: string) =>
-        Array.from(at(`grad.${parameter}`).values).reduce((top, value) => Math.max(top, Math.abs(value)), 0);
-      // Gradients that are zero but for rounding (a bias that moves all choices alike) are sums of terms as large as the others;
-      // tens of them.
-      const noise = 16 * 2 ** -23 * Math.max(...names.map(largestOf));
+      const expected = (parameter: string) => at(`grad.${parameter}`).values;
+      const largest = Math.max(...names.map((parameter) => largestOf(expected(parameter))));
       for (const parameter of names) {
-        const expected = at(`grad.${parameter}`).values;
-        const largest = largestOf(parameter);
         const { grad } = model.parameters().get(parameter) ?? {};
-        if (!grad && largest > 0) throw new Error(`no gradient for ${parameter}`);
-        const actual = grad ? await grad.data() : new Float64Array(expected.length);
-        for (let element = 0; element < expected.length; element += 1) {
-          if (!(Math.abs(actual[element]! - expected[element]!) <= 1e-3 * largest + noise)) {
-            throw new Error(
-              `gradient of ${parameter}[${element}]: got ${actual[element]}, expected ${expected[element]}`,
-            );
-          }
-        }
+        if (!grad && largestOf(expected(parameter)) > 0) throw new Error(`no gradient for ${parameter}`);
+        const actual = grad ? await grad.data() : new Float64Array(expected(parameter).length);
+        expectation.gradient(`gradient of ${parameter}`, actual, expected(parameter), largest);
       }
     }
     model.dispose();

@@ -138,9 +138,9 @@ test('arrays: wrong lengths, holes, array-likes, proxies', () => {
   for (const order of [[0, 0, 1, 2], [0, 1, 2, 4]]) expect(codeOf(() => call('permute', { ...options, order }))).toBe('ERR_ARG_RANGE');
   const { tensors } = operatorCalls.globalNorm(bench) as { tensors: object[] };
   for (const list of [[], new Array(3)]) {
-    expect(codeOf(() => call('globalNorm', { dtype: 'f32', maxNorm: 1, out: bench.floats(3), tensors: list }))).not.toBeNull();
+    expect(codeOf(() => call('globalNorm', { dtype: 'f32', maxNorm: 1, scale: 1, out: bench.floats(3), tensors: list }))).not.toBeNull();
   }
-  expect(codeOf(() => call('globalNorm', { dtype: 'f32', maxNorm: 1, out: bench.floats(3), tensors }))).toBeNull();
+  expect(codeOf(() => call('globalNorm', { dtype: 'f32', maxNorm: 1, scale: 1, out: bench.floats(3), tensors }))).toBeNull();
 });
 
 test('exceptions of getters go through as they are', () => {

@@ -52,7 +52,6 @@ describe.each(programs)('%s', (program) => {
 /** Tests of operators and models once more, in a process of their own, whose environment says where the CUDA plugin is. */
 describe('tests on the CUDA kernels', () => {
   const jest = path.join(repository, 'node_modules', 'jest', 'bin', 'jest.js');
-
   /** How many tests of a file passed, of those whose names match; fails with what Jest says where one does not. */
   function passed(file: string, names = ''): number {
     const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', '--json', '-t', names, file];
@@ -63,6 +62,7 @@ describe('tests on the CUDA kernels', () => {
 
   const operators = [
     'arguments',
+    'cast',
     'embedding',
     'float32',
     'linear',
@@ -74,6 +74,10 @@ describe('tests on the CUDA kernels', () => {
   ];
   test.each(operators)('operators: %s', (name) => expect(passed(`test/ops/${name}.test.ts`)).toBeGreaterThan(0), 600_000);
 
+  // What only a device that computes in 16 bits can do: operators, models, training.
+  const devices = readdirSync(path.join(repository, 'test', 'cuda')).filter((name) => name.endsWith('.device.ts'));
+  test.each(devices)('%s', (name) => expect(passed(`test/cuda/${name}`)).toBeGreaterThan(0), 600_000);
+
   // The folders that have most in them: memory, both attentions' bands and masks, adaptive softmax, both streams, losses, gradients.
   const fixtures: [string, string[]][] = [
     ['fixtures', ['txl-lm-div4', 'txl-pre-lnorm-tied-r', 'txl-same-length-clamp']],
@@ -83,8 +87,8 @@ describe('tests on the CUDA kernels', () => {
     'models: %s',
     (name, folders) => {
       const number = passed(`test/models/${name}.test.ts`, `^(${folders.join('|')}) `);
-      // In float32 and float64.
-      expect(number).toBe(2 * folders.length);
+      // In float32, float64, bfloat16 and float16.
+      expect(number).toBe(4 * folders.length);
     },
     600_000,
   );

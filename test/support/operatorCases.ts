@@ -7,6 +7,7 @@ import {
   add,
   binaryCrossEntropy,
   binaryMask,
+  cast,
   concatenate,
   dropout,
   embedding,
@@ -38,7 +39,8 @@ import {
   type TypedArray,
 } from '../../lib';
 import { resolveDevice } from '../../lib/device';
-import { cpu, ids, leaf, onDevice, product, tensor } from './operators';
+import { fromShortFloat, isShortFloat, toShortFloat } from '../../lib/dtype';
+import { device, ids, leaf, onDevice, product, tensor } from './operators';
 import { TestRandom } from './random';
 
 export interface OperatorCase {
@@ -56,14 +58,24 @@ export interface Evaluated {
   gradients: (TypedArray | null)[];
 }
 
-/** What a case gives in a type, and the gradients of sum(weights * output) over the outputs that track any. */
-export async function evaluateCase(each: OperatorCase, dtype: FloatDType): Promise<Evaluated> {
+/**
+ * What a case gives in a type, and the gradients of sum(weights * output) over the outputs that track any.
+ * @param numbers the type that holds all operands exactly
+ */
+export async function evaluateCase(
+  each: OperatorCase,
+  dtype: FloatDType,
+  numbers: FloatDType = 'float32',
+): Promise<Evaluated> {
   const random = new TestRandom(17);
-  const normals = (count: number) => random.normals(count).map(Math.fround);
+  const round = isShortFloat(numbers)
+    ? (values: Float64Array) => Float64Array.from(fromShortFloat(toShortFloat(values, numbers), numbers))
+    : (values: Float64Array) => values.map(Math.fround);
+  const normals = (count: number) => round(random.normals(count));
   const inputs = each.shapes.map((shape) => leaf(normals(product(shape)), shape, dtype));
   const outputs = each.run(inputs, dtype);
   for (const output of outputs) {
-    if (output.node !== null) output.backward(tensor(normals(output.size), output.shape, dtype));
+    if (output.node !== null) output.backward(tensor(normals(output.size), output.shape, output.dtype as FloatDType));
   }
   return {
     outputs: await Promise.all(outputs.map((output) => output.data())),
@@ -139,6 +151,7 @@ function elementCases(): OperatorCase[] {
       terms: 1,
       run: ([x]: Tensor[]) => [activation(x!, kind)],
     })),
+    { name: 'cast', shapes: [shape], terms: 1, run: ([x], dtype) => [cast(cast(x!, 'float32'), dtype)] },
     { name: 'add', shapes: [shape, shape], terms: 2, run: ([x, y]) => [add(x!, y!, { alpha: 0.75, beta: -1.5 })] },
     { name: 'scale', shapes: [shape], terms: 1, run: ([x]) => [scale(x!, -2.5)] },
     {
@@ -220,7 +233,7 @@ function rowCases(): OperatorCase[] {
           firstDistance: -5,
           clamp: 20,
           dtype,
-          device: resolveDevice('cpu'),
+          device: resolveDevice(device),
         }),
       ],
     },
@@ -450,7 +463,7 @@ function optimizerCases(): OperatorCase[] {
       terms: 1,
       run: (_, dtype) =>
         (['normal', 'uniform'] as const).map((kind) => {
-          const out = Tensor.zeros([515], { ...cpu, dtype });
+          const out = Tensor.zeros([515], { ...onDevice, dtype });
           fillRandom(out, { kind, a: -1, b: 2 }, new Generator(21));
           return out;
         }),

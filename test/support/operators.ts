@@ -15,13 +15,11 @@ export const onDevice = { device };
 export const cpu = { device: 'cpu' } as const;
 
 export function tensor(values: ArrayLike<number>, shape: readonly number[], dtype: FloatDType = 'float64'): Tensor {
-  const array = dtype === 'float64' ? Float64Array.from(values) : Float32Array.from(values);
-  return Tensor.from(array, shape, onDevice);
+  return Tensor.from(Float64Array.from(values), shape, { ...onDevice, dtype });
 }
 
 export function leaf(values: ArrayLike<number>, shape: readonly number[], dtype: FloatDType = 'float64'): Tensor {
-  const array = dtype === 'float64' ? Float64Array.from(values) : Float32Array.from(values);
-  return Tensor.from(array, shape, { ...onDevice, requiresGrad: true });
+  return Tensor.from(Float64Array.from(values), shape, { ...onDevice, dtype, requiresGrad: true });
 }
 
 export function ids(values: ArrayLike<number>, shape: readonly number[] = [values.length]): Tensor {
@@ -63,7 +61,12 @@ export function expectClose(
   }
 }
 
-export const epsilon: Record<FloatDType, number> = { float32: 2 ** -23, float64: 2 ** -52 };
+export const epsilon: Record<FloatDType, number> = {
+  float32: 2 ** -23,
+  float64: 2 ** -52,
+  bfloat16: 2 ** -7,
+  float16: 2 ** -10,
+};
 
 /** An input of a gradient check. */
 export interface Operand {

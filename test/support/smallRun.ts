@@ -2,10 +2,10 @@ import { TransformerXLLMHeadModel, languageModelTask, trainInDirectory } from '.
 import { TestRandom } from './random';
 
 /** A language model of a few hundred weights, for tests of what happens around it. */
-export function smallModel(seed = 1, more = {}): TransformerXLLMHeadModel {
+export function smallModel(seed = 1, more = {}, device = 'cpu'): TransformerXLLMHeadModel {
   const shape = { nLayer: 1, dModel: 8, dEmbed: 8, nHead: 2, dHead: 4, dInner: 8, memLen: 4 };
   const plain = { vocabSize: 20, cutoffs: [], divVal: 1, tieProjs: [false], clampLen: -1, sameLength: false };
-  return new TransformerXLLMHeadModel({ ...plain, ...shape, dropout: 0.1, ...more }, { seed, device: 'cpu' });
+  return new TransformerXLLMHeadModel({ ...plain, ...shape, dropout: 0.1, ...more }, { seed, device });
 }
 
 const random = new TestRandom(8);

@@ -214,7 +214,7 @@ describe('options', () => {
     ['null', null, 'ERR_ARG_TYPE', /^options: got null/],
     ['a number', 5, 'ERR_ARG_TYPE', /^options: got 5/],
     ['a misspelt one', { dtyp: 'int32' }, 'ERR_ARG_TYPE', /^options: 'dtyp' is none; did you mean dtype\?/],
-    ['an unknown type', { dtype: 'bfloat16' }, 'ERR_ARG_TYPE', /^dtype: got 'bfloat16'/],
+    ['an unknown type', { dtype: 'bfloat8' }, 'ERR_ARG_TYPE', /^dtype: got 'bfloat8'/],
     ['a type that is no name', { dtype: 5 }, 'ERR_ARG_TYPE', /^dtype: got 5/],
     ['a type of Object.prototype', { dtype: 'constructor' }, 'ERR_ARG_TYPE', /^dtype/],
     ['requiresGrad as text', { requiresGrad: 'yes' }, 'ERR_ARG_TYPE', /^requiresGrad: got 'yes'/],

@@ -313,3 +313,26 @@ describe('the log', () => {
     }
   });
 });
+
+test('a run of before there was a choice of precision goes on as if nothing had been', async () => {
+  const [whole, directory] = [fresh('whole'), fresh('older')];
+  const lossesOf = async (folder: string) => (await readRunLog(path.join(folder, 'log.jsonl'))).map(({ loss }) => loss);
+  await smallRun(smallModel(), whole);
+  const stop = new AbortController();
+  const onStep = ({ step }: { step: number }) => void (step === 2 && stop.abort());
+  expect((await smallRun(smallModel(), directory, { signal: stop.signal, onStep })).outcome).toBe('interrupted');
+  const file = path.join(directory, 'checkpoint-000002', 'state.json');
+  const { sha256: _, ...content } = JSON.parse(readFileSync(file, 'utf8')) as {
+    state: Record<string, unknown>;
+    sha256: string;
+  };
+  delete content.state.lossScaler;
+  const config = content.state.config as Record<string, unknown>;
+  for (const name of ['precision', 'lossScaling']) expect(delete config[name]).toBe(true);
+  const sha256 = createHash('sha256').update(JSON.stringify(content)).digest('hex');
+  writeFileSync(file, JSON.stringify({ ...content, sha256 }));
+  const onSkipped = (_: string, reason: string) => expect(reason).toBe('');
+  expect((await smallRun(smallModel(), directory, { resume: true, onSkipped })).outcome).toBe('finished');
+  expect(await lossesOf(directory)).toEqual(await lossesOf(whole));
+  expect(hashOf(directory, 'model', 'model.safetensors')).toBe(hashOf(whole, 'model', 'model.safetensors'));
+});

@@ -59,6 +59,30 @@ TEST(dropout_keeps_what_the_counters_say_whatever_period_and_alignment) {
   });
 }
 
+TEST(cast_between_all_types_at_all_alignments_overwrites_or_adds) {
+  for_all_types([](auto from) {
+    for_all_types([](auto to) {
+      using In = decltype(from);
+      using Out = decltype(to);
+      for (const Span& span : kSpans) {
+        const size_t all = span.count + span.shift;
+        Numbers<In> x(all, 3);
+        for (const int32_t accumulate : {0, 1}) {
+          const std::vector<float> before = short_numbers(all, 4);
+          DeviceArray<Out> out(converted<Out>(before));
+          run(cuda::cast, CastParams{kDType<In>, kDType<Out>, static_cast<int64_t>(span.count), accumulate,
+                                     x.data() + span.shift, out.data() + span.shift});
+          for (size_t i = 0; i < all; ++i) {
+            const double kept = i < span.shift || accumulate != 0 ? before[i] : 0;
+            const double wanted = i < span.shift ? kept : kept + x[i];
+            expect_near("out", i, widen(out[i]), wanted, accumulate * rounding_of<Out>(wanted));
+          }
+        }
+      }
+    });
+  });
+}
+
 TEST(dropout_works_in_place_and_scales_alone_when_nothing_is_dropped) {
   for_short_types([](auto zero) {
     using T = decltype(zero);

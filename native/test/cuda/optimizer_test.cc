@@ -65,12 +65,17 @@ TEST(global_norm_covers_tables_blocks_and_empty_tensors) {
     params->dtype = kDType<T>;
     params->out = out.data();
     params->tensor_count = kTensors;
-    for (const double max_norm : {0.25, 0.0, 1e9}) {
-      params->max_norm = max_norm;
-      run(cuda::global_norm, *params);
-      expect_near("norm", 0, out[0], norm, 2 * norm * kRounding<C>);
-      expect_near("clip", 1, out[1], max_norm == 0.25 ? 0.25 / (norm + 1e-6) : 1, 2 * kRounding<C>);
-      expect_near("finite", 2, out[2], 1, 0);
+    for (const double scale : {1.0, 1024.0}) {
+      for (const double max_norm : {0.25 / scale, 0.0, 1e9}) {
+        params->max_norm = max_norm;
+        params->scale = scale;
+        run(cuda::global_norm, *params);
+        const double meant = norm / scale;
+        const double clip = (max_norm > 0 && max_norm < 1 ? max_norm / (meant + 1e-6) : 1) / scale;
+        expect_near("norm", 0, out[0], meant, 2 * meant * kRounding<C>);
+        expect_near("clip", 1, out[1], clip, 2 * clip * kRounding<C>);
+        expect_near("finite", 2, out[2], 1, 0);
+      }
     }
     *tensors.data(229) = cuda::narrow_double<T>(NAN);
     run(cuda::global_norm, *params);
@@ -83,6 +88,7 @@ TEST(global_norm_of_nothing_is_zero) {
   DeviceArray<float> out(3);
   params->dtype = DType::bf16;
   params->max_norm = 1;
+  params->scale = 1;
   params->out = out.data();
   run(cuda::global_norm, *params);
   EXPECT_EQUAL(out[0], 0.0f);

@@ -406,6 +406,7 @@ export const operatorCalls: Record<OperatorName, (bench: Workbench) => Options> 
   globalNorm: (bench) => ({
     dtype: 'f32',
     maxNorm: 1,
+    scale: 1,
     out: bench.floats(3),
     tensors: [
       { values: bench.floats(4), count: 4 },
@@ -438,6 +439,14 @@ export const operatorCalls: Record<OperatorName, (bench: Workbench) => Options> 
     x: bench.floats(5),
     mask: bench.bytes(5),
     out: bench.floats(5),
+  }),
+  cast: (bench) => ({
+    dtype: 'f32',
+    outDtype: 'f32',
+    count: 6,
+    accumulate: true,
+    x: bench.floats(6),
+    out: bench.floats(6),
   }),
   topProbabilities: (bench) => ({
     dtype: 'f32',
