@@ -14,6 +14,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   xlformers::addon::export_devices(exports);
   xlformers::addon::export_buffers(exports);
   xlformers::addon::export_transfers(exports);
+  xlformers::addon::export_recordings(exports);
   xlformers::addon::export_operators(exports);
   return exports;
 }

@@ -99,6 +99,9 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
 
 Status relative_attention_gradient(const Context& context, const void* block) {
   const auto& params = *static_cast<const RelativeAttentionGradientParams*>(block);
+  if (params.forward.memory.ring_head != nullptr) {
+    return make_status(StatusCode::unsupported, "memory that is a ring has no gradient");
+  }
   return with_float_type(params.forward.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     return differentiate<T>(context, params);

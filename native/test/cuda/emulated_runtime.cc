@@ -3,12 +3,19 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "cuda/runtime.h"
 #include "simt/device_memory.h"
 #include "simt/launch.h"
 
 namespace xlformers::cuda::runtime {
+namespace {
+
+// By the thread that captures: each has its own streams.
+thread_local simt::Recording* captured = nullptr;
+
+}  // namespace
 
 int32_t device_count(Status*) { return 1; }
 
@@ -71,5 +78,23 @@ Status create_event(void** event) {
 void destroy_event(void*) {}
 Status record_event(void*, void*) { return ok_status(); }
 Status wait_for_event(void*) { return ok_status(); }
+
+Status begin_capture(void*) {
+  simt::record_launches(captured = new simt::Recording);
+  return ok_status();
+}
+
+Status end_capture(void*, void** graph) {
+  simt::record_launches(nullptr);
+  *graph = std::exchange(captured, nullptr);
+  return ok_status();
+}
+
+Status launch_graph(void* graph, void*) {
+  const simt::Fault fault = static_cast<simt::Recording*>(graph)->replay();
+  return fault.ok() ? ok_status() : make_status(StatusCode::internal, "%s", fault.message.c_str());
+}
+
+void destroy_graph(void* graph) { delete static_cast<simt::Recording*>(graph); }
 
 }  // namespace xlformers::cuda::runtime
