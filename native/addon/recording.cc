@@ -22,6 +22,7 @@ void Recording::hold(const std::shared_ptr<Block>& block) {
 
 void Recording::end() {
   device_->allocator().end_reserve();
+  open_ = false;
   require_ok(device_->backend().end_recording(device_->stream(), &native_), "record");
 }
 
@@ -30,6 +31,8 @@ void Recording::replay() { require_ok(device_->backend().replay(device_->stream(
 void Recording::drop() {
   if (reserve_ == nullptr) return;
   device_->recordings().erase(this);
+  if (open_) device_->backend().end_recording(device_->stream(), &native_);
+  open_ = false;
   if (native_ != nullptr) device_->backend().drop_recording(device_->stream(), std::exchange(native_, nullptr));
   blocks_.clear();
   device_->allocator().drop_reserve(std::exchange(reserve_, nullptr));

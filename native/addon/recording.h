@@ -36,7 +36,8 @@ class Recording {
 
  private:
   std::shared_ptr<Device> device_;
-  CachingAllocator::Reserve* reserve_;
+  CachingAllocator::Reserve* reserve_ = nullptr;
+  bool open_ = true;
   BackendRecording* native_ = nullptr;
   std::unordered_set<std::shared_ptr<Block>> blocks_;
 };
