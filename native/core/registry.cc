@@ -2,12 +2,12 @@
 
 #include <dlfcn.h>
 
-#include <cctype>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <vector>
+
+#include "core/environment_variables.h"
 
 namespace xlformers {
 namespace {
@@ -39,9 +39,7 @@ std::string own_folder() {
 }
 
 std::string plugin_path(const std::string& name) {
-  std::string variable = "XLFORMERS_" + name + "_PLUGIN";
-  for (char& letter : variable) letter = static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
-  const char* given = std::getenv(variable.c_str());
+  const char* const given = environment_variables::plugin_path(name);
   if (given != nullptr && *given != '\0') return given;
   return own_folder() + "/xlformers_" + name + ".so";
 }

@@ -1,5 +1,5 @@
 'use strict';
-// The operators' tests on the CUDA kernels in the emulator: `npx jest --config test/cuda/jest.config.js [files]`.
+// The operators' tests on the CUDA kernels in the emulator, and those of what CUDA alone has: `npx jest --config test/cuda/jest.config.js [files]`.
 const { plugin } = require('./emulator');
 
 // The addon reads them from the environment of the process, which test workers inherit and sandboxes only copy.
@@ -12,7 +12,8 @@ module.exports = {
   ...require('../../jest.config.js'),
   rootDir: '../..',
   displayName: 'cuda, emulated',
-  testMatch: ['<rootDir>/test/ops/*.test.ts'],
+  testMatch: ['<rootDir>/test/ops/*.test.ts', '<rootDir>/test/cuda/*.test.ts'],
+  testPathIgnorePatterns: ['/node_modules/'],
   globalSetup: '<rootDir>/test/cuda/buildEmulator.js',
   testTimeout: 900_000,
 };

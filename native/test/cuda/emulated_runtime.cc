@@ -1,4 +1,4 @@
-// The CUDA runtime for machines without a GPU: one device, the emulator. What is enqueued has run when the call returns.
+// The CUDA runtime for machines without a GPU: two devices, the emulator twice. What is enqueued has run when the call returns.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,14 +12,17 @@
 namespace xlformers::cuda::runtime {
 namespace {
 
+constexpr int32_t kDevices = 2;
+
 // By the thread that captures: each has its own streams.
 thread_local simt::Recording* captured = nullptr;
 
 }  // namespace
 
-int32_t device_count(Status*) { return 1; }
+int32_t device_count(Status*) { return kDevices; }
 
-Status device_info(int32_t, DeviceInfo* info) {
+Status device_info(int32_t device, DeviceInfo* info) {
+  if (device < 0 || device >= kDevices) return make_status(StatusCode::device, "cuda:%d: there is no such device", device);
   *info = DeviceInfo{};
   std::snprintf(info->name, sizeof info->name, "CUDA emulator");
   std::snprintf(info->detail, sizeof info->detail, "kernels on the CPU, for tests");
@@ -27,12 +30,15 @@ Status device_info(int32_t, DeviceInfo* info) {
   return ok_status();
 }
 
-Status device_properties(int32_t, DeviceProperties* properties) {
-  *properties = {80, 4, static_cast<int64_t>(simt::options().shared_limit), int64_t{8} << 30, 0, true};
+Status device_properties(int32_t device, DeviceProperties* properties) {
+  *properties = {80, 4, static_cast<int64_t>(simt::options().shared_limit), int64_t{8} << 30, device, true};
   return ok_status();
 }
 
-Status make_current(int32_t) { return ok_status(); }
+Status make_current(int32_t device) {
+  simt::set_device(device);
+  return ok_status();
+}
 
 Status create_stream(void** stream) {
   *stream = nullptr;

@@ -17,7 +17,10 @@ struct Allocation {
   size_t bytes;
   bool read_only, initialized;
   Cell* cells;
+  int device;
 };
+
+thread_local int current_device = 0;
 
 std::mutex allocations_mutex;
 
@@ -39,12 +42,14 @@ Allocation& allocation_at(void* address) {
 
 }  // namespace
 
+void set_device(int device) { current_device = device; }
+
 void* allocate(size_t bytes) {
   void* memory = nullptr;
   if (posix_memalign(&memory, 256, bytes > 0 ? bytes : 1) != 0) throw std::bad_alloc();
   std::memset(memory, 0xFF, bytes);
   const std::lock_guard<std::mutex> lock(allocations_mutex);
-  allocations()[reinterpret_cast<uintptr_t>(memory)] = {bytes, false, false, nullptr};
+  allocations()[reinterpret_cast<uintptr_t>(memory)] = {bytes, false, false, nullptr, current_device};
   return memory;
 }
 
@@ -70,6 +75,7 @@ RegionTable snapshot_regions(bool shadowed) {
   const std::lock_guard<std::mutex> lock(allocations_mutex);
   RegionTable table;
   for (auto& [begin, allocation] : allocations()) {
+    if (allocation.device != current_device) continue;
     if (shadowed && !allocation.read_only && allocation.cells == nullptr && allocation.bytes > 0) {
       // Untouched pages cost nothing.
       void* cells = mmap(nullptr, cell_bytes(allocation), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
