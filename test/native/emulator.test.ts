@@ -49,16 +49,17 @@ describe.each(programs)('%s', (program) => {
   });
 });
 
-/** The tests of test/ops once more, in a process of their own, whose environment says where the CUDA plugin is. */
+/** Tests of operators once more, and those of what CUDA alone has, in a process of their own, whose environment says where the plugin is. */
 describe('operators on the CUDA kernels', () => {
   const jest = path.join(repository, 'node_modules', 'jest', 'bin', 'jest.js');
   // XLNet's attention has kernels that are not proven yet.
   const operators = ['embedding', 'linear', 'losses', 'normalization', 'optimizer', 'relativeAttention'];
+  const files = [...operators, 'ring', 'record', 'recordMemory'].map((name) => `test/ops/${name}.test.ts`);
 
-  test.each(operators)(
+  test.each([...files, 'test/cuda/devices.test.ts'])(
     '%s',
-    (operator) => {
-      const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', `test/ops/${operator}.test.ts`];
+    (file) => {
+      const args = [jest, '--config', 'test/cuda/jest.config.js', '--runInBand', file];
       const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: repository, encoding: 'utf8' });
       expect([status, status === 0 ? '' : stdout + stderr]).toEqual([0, '']);
     },
