@@ -9,6 +9,7 @@
 namespace {
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  xlformers::stay_loaded();
   xlformers::register_backend(xlformers::cpu::cpu_backend());
   xlformers::addon::Environment::attach(env);
   xlformers::addon::export_devices(exports);

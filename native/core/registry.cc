@@ -71,6 +71,12 @@ Plugin open_plugin(const std::string& name) {
 
 }  // namespace
 
+void stay_loaded() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<void*>(&register_backend), &info) == 0 || info.dli_fname == nullptr) return;
+  dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
 void register_backend(const Backend* backend) {
   Registry& all = registry();
   std::lock_guard<std::mutex> lock(all.mutex);
