@@ -1,6 +1,8 @@
 module.exports = {
   testEnvironment: 'node',
   testMatch: ['<rootDir>/test/**/*.test.ts'],
+  // Those need the emulator or a GPU: test/cuda/jest.config.js.
+  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/cuda/'],
   // What scripts/gpu/check unpacks is a package of the same name.
   modulePathIgnorePatterns: ['<rootDir>/build-gpu/'],
   // Types are checked by `npm run typecheck`; here files are only translated.

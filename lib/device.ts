@@ -119,7 +119,8 @@ export function resolveDevice(device: DeviceLike = defaultDevice()): Device {
   }
   const index = Number(match[1] ?? 0);
   if (index >= cudaCount) {
-    const why = cudaCount === 0 ? (cuda?.reason ?? 'the CUDA plugin is not installed') : `there are ${cudaCount}`;
+    const present = cudaCount === 1 ? 'there is cuda:0 only' : `there are cuda:0 to cuda:${cudaCount - 1}`;
+    const why = cudaCount === 0 ? (cuda?.reason ?? 'the CUDA plugin is not installed') : present;
     throw new XlformersError('ERR_DEVICE', `device: '${device}' cannot be had: ${why}`);
   }
   return Device.open('cuda', index);

@@ -2,7 +2,8 @@ import os from 'node:os';
 import path from 'node:path';
 
 /**
- * Environment variables, all of them. This is the only file of `lib/` that reads `process.env`.
+ * Environment variables, all of them. This is the only file of `lib/` that reads `process.env`, and
+ * `native/core/environment_variables.h` the only native one that reads them.
  *
  * | variable               | meaning                                                                                   | default          |
  * |------------------------|-------------------------------------------------------------------------------------------|------------------|
@@ -13,6 +14,7 @@ import path from 'node:path';
  * | XLFORMERS_CPU_ISA      | read by the addon: `baseline`, `avx2`, `avx512` or `neon` instead of the best one           | the best one     |
  * | XLFORMERS_CUDA_PLUGIN  | read by the addon: path of the CUDA plugin; empty: none                                    | beside the addon |
  * | XLFORMERS_CUBLASLT     | read by the CUDA plugin: path of libcublasLt; empty: none, the own kernels multiply        | searched for     |
+ * | CUDA_HOME              | read by the CUDA plugin: a CUDA toolkit, where libcublasLt is looked for too               | none             |
  * | HF_HOME, HF_HUB_CACHE  | where models from the hub are kept, shared with Python's huggingface_hub                   | ~/.cache/huggingface |
  * | XDG_CACHE_HOME         | the folder above huggingface, where HF_HOME is not set                                     | ~/.cache         |
  * | HF_HUB_OFFLINE         | 1: only what is in that cache                                                              | downloads allowed |

@@ -20,6 +20,7 @@ export const errorCodes = {
   ERR_UNSUPPORTED: 'the backend lacks this operator or element type',
   ERR_DEVICE: 'the device cannot be had, or failed',
   ERR_CANCELLED: 'the operation was given up before it ran',
+  ERR_RECORDING: 'something was asked for that cannot be part of a recording',
   ERR_INTERNAL: 'a mistake in this library: please report it',
 
   // Numbers

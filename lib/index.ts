@@ -3,6 +3,7 @@ export { noGrad } from './autograd';
 export { Device, devices, type BackendDescription, type DeviceDescription, type DeviceLike } from './device';
 export type { DType, FloatDType, ShortFloatDType, TypedArray } from './dtype';
 export { XlformersError } from './errors';
+export { record, type Recording, type RecordOptions } from './record';
 export { Generator, type GeneratorState } from './random';
 export { keep, scope, type TensorContainer } from './scope';
 export { Parameter, Tensor, type TensorOptions } from './tensor';

@@ -15,6 +15,13 @@ export interface NativeDevice {
   readonly [deviceBrand]: never;
 }
 
+declare const recordingBrand: unique symbol;
+
+/** Operators to be run again and again: an opaque handle. */
+export interface NativeRecording {
+  readonly [recordingBrand]: never;
+}
+
 export interface NativeBackend {
   name: 'cpu' | 'cuda';
   devices: { index: number; name: string; detail: string; memoryBytes: number; threads: number }[];
@@ -60,6 +67,14 @@ export interface Native extends NativeOperators {
   upload(buffer: NativeBuffer, data: NodeJS.TypedArray): void;
   /** Fills `target`, exactly as long as the buffer, once the queue has got here. */
   read(buffer: NativeBuffer, target: ArrayBuffer): Promise<void>;
+  /** Notes operators of that device from here on instead of running them. */
+  beginRecording(device: NativeDevice): void;
+  /** What was noted since. It has not run yet. */
+  endRecording(): NativeRecording;
+  /** Enqueues what was noted once more. */
+  replay(recording: NativeRecording): void;
+  /** Gives the recording's memory free. Harmless when repeated. */
+  dropRecording(recording: NativeRecording): void;
   /** Resolves once the queue has got here. */
   fence(device: NativeDevice): Promise<void>;
 }
@@ -128,6 +143,10 @@ const plainCalls = [
   'view',
   'release',
   'upload',
+  'beginRecording',
+  'endRecording',
+  'replay',
+  'dropRecording',
   ...operatorNames,
 ] as const satisfies readonly (keyof Native)[];
 

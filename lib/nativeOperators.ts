@@ -244,6 +244,8 @@ export interface NativeAttentionRows {
   length: number;
   rowStride: number;
   batchStride: number;
+  /** int32 [1], for memory without gradient: a ring, whose row j lies where row (ringHead + j) mod length would. */
+  ringHead?: OptionalBuffer;
 }
 
 /** softmax_j(scale ((q_i + u)·k_j + (q_i + v)·r_{M+i-j})) v_j over memory and current rows. */
@@ -413,6 +415,24 @@ export interface NativeMemoryUpdate {
   currentBatchStride: number;
   out: NativeBuffer;
   outLength: number;
+}
+
+/** Row (head + i) mod length of ring[b] = rows[b, i], i < count; then, with advance, head = (head + count) mod length. */
+export interface NativeRingAppend {
+  dtype: NativeDType;
+  batch: number;
+  columns: number;
+  rows?: OptionalBuffer;
+  /** At most length. */
+  count: number;
+  rowStride: number;
+  batchStride: number;
+  /** [batch, length, columns] */
+  ring: NativeBuffer;
+  length: number;
+  /** int32 [1] */
+  head: NativeBuffer;
+  advance: boolean;
 }
 
 /** Ids [firstId, firstId + size); the first cluster is the head. */
@@ -653,6 +673,7 @@ export interface NativeOperators {
   maskedFill(options: NativeMaskedFill): void;
   topProbabilities(options: NativeTopProbabilities): void;
   cast(options: NativeCast): void;
+  ringAppend(options: NativeRingAppend): void;
 }
 
 /** @internal Their names, in the order of `native/core/operators.h`. */
@@ -698,4 +719,5 @@ export const operatorNames = [
   'maskedFill',
   'topProbabilities',
   'cast',
+  'ringAppend',
 ] as const satisfies readonly (keyof NativeOperators)[];

@@ -1,4 +1,5 @@
 import { XlformersError, describe } from './errors';
+import { refuseWhileRecording } from './record';
 
 /** Where a generator stands; two numbers are all that resuming needs. */
 export interface GeneratorState {
@@ -29,8 +30,9 @@ export class Generator {
     this.offset = offset;
   }
 
-  /** The numbers for one operator call. */
+  /** The numbers for one operator call. @throws XlformersError ERR_RECORDING while a recording is made */
   next(): GeneratorState {
+    refuseWhileRecording('random numbers: dropout, sampling or noise');
     return { seed: this.seed, offset: this.offset++ };
   }
 

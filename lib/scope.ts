@@ -23,8 +23,8 @@ export function keep<T extends Disposable>(tensor: T): T {
   return tensor;
 }
 
-/** The tensors inside a result, each object visited once: results may be deep, and may refer to themselves. */
-function* tensorsIn(result: unknown): Iterable<Disposable> {
+/** @internal The tensors inside a result, each object visited once: results may be deep, and may refer to themselves. */
+export function* tensorsIn(result: unknown): Iterable<Disposable> {
   const seen = new Set<unknown>();
   const pending = [result];
   while (pending.length > 0) {

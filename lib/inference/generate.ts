@@ -129,22 +129,25 @@ async function draw(
   generators: readonly Generator[],
   sampling: Omit<SampleOptions, 'generator'>,
 ): Promise<GeneratedToken[]> {
+  const [first, ...others] = generators;
   const drawn = scope(() => {
+    // Without random numbers, or for one text, a single call does.
+    if (others.length === 0 || sampling.temperature === 0) return sample(scores, { ...sampling, generator: first });
     const perText = generators.map((generator, index) =>
       sample(slice(scores, 0, index, index + 1), { ...sampling, generator }),
     );
     return {
       ids: concatenate(perText.map(({ ids }) => ids)),
-      logProbabilities: concatenate(perText.map(({ logProbability }) => logProbability)),
+      logProbability: concatenate(perText.map(({ logProbability }) => logProbability)),
     };
   });
   scores.dispose();
   try {
-    const [ids, logProbabilities] = await Promise.all([drawn.ids.data(), drawn.logProbabilities.data()]);
+    const [ids, logProbabilities] = await Promise.all([drawn.ids.data(), drawn.logProbability.data()]);
     return Array.from(ids, (id, index) => ({ id, logProbability: logProbabilities[index] as number }));
   } finally {
     drawn.ids.dispose();
-    drawn.logProbabilities.dispose();
+    drawn.logProbability.dispose();
   }
 }
 

@@ -14,6 +14,19 @@ export interface Read {
   mems: Memory;
 }
 
+/** Steps of one token that leave their rows in a full memory, in place. */
+export interface RingSteps {
+  /** Whether the model is still what the steps are for: the same weights and memory length, not in training. */
+  readonly current: boolean;
+  /** @returns scores of the next token [rows, vocabSize] */
+  step(ids: ArrayLike<number>): Tensor;
+  /** The steps of some of the rows, in that order. */
+  select(rows: readonly number[]): RingSteps;
+  /** What is remembered, as passes that are no such steps take it. */
+  memory(): Memory;
+  dispose(): void;
+}
+
 /** The passes of an architecture that carries memory, over rows of equal length. */
 export interface MemoryReader {
   readonly device: Device;
@@ -23,6 +36,8 @@ export interface MemoryReader {
   readonly segmentLength: number;
   /** @param last whether the next token's scores are wanted */
   read(ids: readonly Int32Array[], mems: Memory | undefined, last: boolean): Read;
+  /** Steps over a memory that only this session has; it may be disposed afterwards. Null when it is not full. */
+  ring?(mems: Memory): RingSteps | null;
 }
 
 type Part = Read & { scores: Tensor };
@@ -33,6 +48,8 @@ type Part = Read & { scores: Tensor };
  */
 export class MemorySession implements DecodingSession {
   private mems: Memory | undefined;
+  /** In the place of `mems`, once they are full. */
+  private ring: RingSteps | null = null;
   /** The newest tokens of each text, as many as a step reads. */
   private recent: readonly Int32Array[] = [];
 
@@ -67,6 +84,9 @@ export class MemorySession implements DecodingSession {
 
   step(ids: ArrayLike<number>): Tensor {
     this.recent = this.recent.map((tokens, text) => this.newest([...tokens, ids[text] as number]));
+    if (this.ring && !this.ring.current) this.leaveRing();
+    if (!this.ring) this.enterRing();
+    if (this.ring) return this.ring.step(ids);
     const { scores, mems } = this.read(this.recent, this.mems, true);
     this.mems?.dispose();
     this.mems = mems;
@@ -74,8 +94,10 @@ export class MemorySession implements DecodingSession {
   }
 
   keep(texts: readonly number[]): void {
-    const { mems } = this;
+    const { mems, ring } = this;
     this.recent = texts.map((text) => this.recent[text] as Int32Array);
+    this.ring = ring && ring.select(texts);
+    ring?.dispose();
     this.mems = mems && scope(() => mems.select(texts));
     mems?.dispose();
   }
@@ -83,6 +105,22 @@ export class MemorySession implements DecodingSession {
   dispose(): void {
     this.mems?.dispose();
     this.mems = undefined;
+    this.ring?.dispose();
+    this.ring = null;
+  }
+
+  private enterRing(): void {
+    this.ring = (this.mems && this.reader.ring?.(this.mems)) ?? null;
+    if (!this.ring) return;
+    this.mems?.dispose();
+    this.mems = undefined;
+  }
+
+  private leaveRing(): void {
+    const { ring } = this;
+    this.ring = null;
+    this.mems = noGrad(() => ring?.memory());
+    ring?.dispose();
   }
 
   /** Rows of equal length, segment by segment. */

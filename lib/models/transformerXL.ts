@@ -7,12 +7,14 @@ import { XlformersError, describe } from '../errors';
 import { AdaptiveEmbedding } from '../nn/adaptiveEmbedding';
 import { FeedForward } from '../nn/feedForward';
 import { Memory } from '../nn/memory';
+import { MemoryRing } from '../nn/memoryRing';
 import type { Initializer } from '../nn/parameters';
 import { RelativeAttentionLayer } from '../nn/relativeAttentionLayer';
 import type { AttentionBand } from '../ops/attentionBand';
 import { requireInteger, requireSameKind, requireShape } from '../ops/checks';
 import { dropout } from '../ops/dropout';
 import { memoryUpdate } from '../ops/memoryUpdate';
+import { ringAppend } from '../ops/ringAppend';
 import { sinusoidPositions } from '../ops/sinusoidPositions';
 import { scope } from '../scope';
 import { Tensor } from '../tensor';
@@ -179,6 +181,22 @@ export class TransformerXLModel extends TransformerXLBase {
     return scope(() => this.run(inputs));
   }
 
+  /** @internal Whether steps over that memory may write to it as a ring: it is full, and its keys and values are those of the weights. */
+  fillsRing({ length, keyValues, version, starts }: Memory | (MemoryRing & { starts?: null })): boolean {
+    const { training, weights } = this.owner;
+    const known = keyValues !== null && version === weights.version && !training;
+    return known && length > 0 && length === this.currentMemoryLength && !starts;
+  }
+
+  /**
+   * @internal A forward pass that leaves its rows in the ring.
+   * @param inputIds int32 [batch, length], length at most the ring's
+   * @returns [batch, length, dModel]
+   */
+  forwardRing(inputIds: Tensor, ring: MemoryRing): Tensor {
+    return scope(() => this.run({ inputIds }, ring).lastHiddenState);
+  }
+
   /** @internal */
   override clearCache(): void {
     for (const layer of [...this.attention, ...this.feedForward]) layer.clearCache();
@@ -192,18 +210,18 @@ export class TransformerXLModel extends TransformerXLBase {
     return 'TransfoXLModel';
   }
 
-  private run(inputs: TransformerXLInputs): TransformerXLOutput {
+  private run(inputs: TransformerXLInputs, ring: MemoryRing | null = null): TransformerXLOutput {
     const { config, owner } = this;
     const { training, generator } = owner;
     const embedded = this.embed(inputs);
     const [batch, queryLength] = embedded.shape as [number, number, number];
-    const memory = this.firstMemory(inputs.mems, batch);
-    const memoryLength = memory?.length ?? 0;
+    const memory = ring ? null : this.firstMemory(inputs.mems, batch);
+    const memoryLength = (ring ?? memory)?.length ?? 0;
     const keyLength = memoryLength + queryLength;
     const scales = headScales(inputs.headMask ?? null, config.nLayer, config.nHead, owner.weights);
     const drop = (x: Tensor) => dropout(x, { probability: training ? config.dropout : 0, generator });
     const newLength = Math.min(this.currentMemoryLength, keyLength);
-    const returnsMemory = inputs.useMems !== false && this.currentMemoryLength > 0;
+    const returnsMemory = !ring && inputs.useMems !== false && this.currentMemoryLength > 0;
     // Keys and values are worth keeping while the weights are fixed.
     const fixed = !training && !isGradEnabled();
     const version = fixed ? owner.weights.version : -1;
@@ -243,6 +261,7 @@ export class TransformerXLModel extends TransformerXLBase {
         const attended = layer.forward(entering, {
           memory: before,
           memoryKeyValues: known?.[index] ?? null,
+          ring: ring && { keyValues: ring.keyValues[index] as Tensor, head: ring.head },
           positions,
           band,
           memoryStarts,
@@ -252,6 +271,11 @@ export class TransformerXLModel extends TransformerXLBase {
           keepKeyValues: returnsMemory && fixed ? newLength : null,
           probabilities: inputs.outputAttentions === true,
         });
+        // The last ring of all moves the head, which they share.
+        if (ring) {
+          const advance = index === this.attention.length - 1;
+          ringAppend(ring.hidden[index] as Tensor, entering, { head: ring.head, advance });
+        }
         const leaving = (this.feedForward[index] as FeedForward).forward(attended.output, { training, generator });
         return { remembered, leaving, keyValues: attended.keyValues, probabilities: attended.probabilities };
       });

@@ -6,6 +6,8 @@ import { XlformersError } from '../errors';
 import { type DecodingOptions, type DecodingSession, decodingOptions } from './decoding';
 import { MemorySession, WholeTextSession } from './decodingSessions';
 import type { TransformerXLModel } from './transformerXL';
+import { TransformerXLRing } from './transformerXLRing';
+import { MemoryRing } from '../nn/memoryRing';
 
 /**
  * Decoding with the model's memory, whose first rows are what `config.compatibility` says, for each text on its own. Without memory
@@ -40,6 +42,11 @@ export function transformerXLDecoding(
     device: model.device,
     again: 0,
     segmentLength,
+    ring: (memory) => {
+      if (!model.fillsRing(memory)) return null;
+      const scoresOfNewest = (states: Tensor) => scoresOf(reshape(states, [states.shape[0] as number, dModel]));
+      return new TransformerXLRing(model, scoresOfNewest, MemoryRing.of(memory));
+    },
     read(ids, before, last) {
       const { lastHiddenState, mems } = model.forward({ inputIds: ids, mems: before });
       if (!last) return { scores: null, mems: mems as Memory };

@@ -6,6 +6,7 @@ import { layerNorm } from '../ops/layerNorm';
 import { linear } from '../ops/linear';
 import { memoryUpdate } from '../ops/memoryUpdate';
 import { packedRelativeAttention } from '../ops/relativeAttention';
+import { ringAppend } from '../ops/ringAppend';
 import { reshape } from '../ops/shape';
 import type { Generator } from '../random';
 import { keep } from '../scope';
@@ -36,6 +37,8 @@ export interface AttentionInputs {
   memory: Tensor | null;
   /** Their projected keys and values [batch, memoryLength, 2 heads headDim], where they were kept. */
   memoryKeyValues: Tensor | null;
+  /** Instead of both: keys and values in a ring, to which those of `x` are appended; the caller moves the head. */
+  ring: { keyValues: Tensor; head: Tensor } | null;
   /** Position codes of `count` distances from 0 on [count, dModel], or a recipe for the cache to call. */
   positions: PositionCodes;
   band: AttentionBand;
@@ -98,17 +101,16 @@ export class RelativeAttentionLayer {
   /** @param x [batch, length, dModel] */
   forward(x: Tensor, inputs: AttentionInputs): AttentionResult {
     const { heads, headDim, preNorm, dropout: probability, attentionDropout } = this.options;
-    const { memory, training, generator } = inputs;
+    const { memory, ring, training, generator } = inputs;
     const [batch, length] = x.shape as [number, number, number];
     const width = heads * headDim;
     const fixed = !training && !isGradEnabled();
     const normed = preNorm ? this.norm(x) : x;
     const queryKeyValue = this.parameters.operand(this.queryKeyValue);
     const projected = linear(normed, queryKeyValue, { packed: fixed ? this.cache.packed(queryKeyValue) : null });
-    const memoryKeyValues = memory
-      ? (inputs.memoryKeyValues ?? this.projectMemory(memory, queryKeyValue, fixed))
-      : null;
-    const memoryLength = memory?.shape[1] ?? 0;
+    const known = ring?.keyValues ?? inputs.memoryKeyValues;
+    const memoryKeyValues = known ?? (memory && this.projectMemory(memory, queryKeyValue, fixed));
+    const memoryLength = memoryKeyValues?.shape[1] ?? 0;
     const attention = packedRelativeAttention({
       queryKeyValue: reshape(projected, [batch, length, 3, heads, headDim]),
       memoryKeyValue: memoryKeyValues && reshape(memoryKeyValues, [batch, memoryLength, 2, heads, headDim]),
@@ -118,9 +120,12 @@ export class RelativeAttentionLayer {
       headScale: inputs.headScale,
       band: inputs.band,
       memoryStarts: inputs.memoryStarts,
+      memoryHead: ring?.head ?? null,
       dropout: training ? attentionDropout : 0,
       generator,
     });
+    const newKeyValues = { tensor: projected, first: width, count: 2 * width };
+    if (ring) ringAppend(ring.keyValues, newKeyValues, { head: ring.head, advance: false });
     const outputWeight = this.parameters.operand(this.output);
     const attended = linear(reshape(attention.output, [batch, length, width]), outputWeight, {
       packed: fixed ? this.outputCache.packed(outputWeight) : null,
@@ -132,9 +137,7 @@ export class RelativeAttentionLayer {
     return {
       output,
       keyValues:
-        inputs.keepKeyValues === null
-          ? null
-          : memoryUpdate(memoryKeyValues, { tensor: projected, first: width, count: 2 * width }, inputs.keepKeyValues),
+        inputs.keepKeyValues === null ? null : memoryUpdate(memoryKeyValues, newKeyValues, inputs.keepKeyValues),
       probabilities: inputs.probabilities ? attention.probabilities() : null,
     };
   }

@@ -1,4 +1,5 @@
 import { XlformersError } from '../errors';
+import type { Tensor } from '../tensor';
 import { requireInteger } from './checks';
 
 /**
@@ -40,6 +41,15 @@ export function resolveBand(band: AttentionBand, queryLength: number, keyLength:
     );
   }
   return { bandUpper, bandLower, bandSegment: segment };
+}
+
+/** @internal @throws XlformersError ERR_AUTOGRAD for memory that is a ring where a gradient is to be had. */
+export function refuseRing(memoryHead: Tensor | null): void {
+  if (!memoryHead) return;
+  throw new XlformersError(
+    'ERR_AUTOGRAD',
+    'memoryHead: memory that is a ring has no gradient; call it inside noGrad, or pass rows in order',
+  );
 }
 
 /** @internal The smallest and largest distance memoryLength + i - j that the band lets a query see. */

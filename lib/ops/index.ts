@@ -34,6 +34,7 @@ export {
   type PermutationAttentionOptions,
   type PermutationAttentionResult,
 } from './permutationAttention';
+export { ringAppend, type RingAppendOptions } from './ringAppend';
 export { sample, type SampleOptions, type Sampled } from './sample';
 export { concatenate, permute, reshape, slice } from './shape';
 export { sinusoidPositions, type SinusoidOptions } from './sinusoidPositions';

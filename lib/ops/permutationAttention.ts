@@ -4,7 +4,7 @@ import { XlformersError } from '../errors';
 import { native, type NativeAttentionStream, type NativePermutationAttention } from '../native';
 import type { Generator } from '../random';
 import { needsTape, Tensor } from '../tensor';
-import { type AttentionBand, resolveBand, visibleDistances } from './attentionBand';
+import { type AttentionBand, refuseRing, resolveBand, visibleDistances } from './attentionBand';
 import { requireFloat, requireIds, requireInteger, requireProbability, requireSameKind, requireShape } from './checks';
 import { drawFor } from './dropout';
 
@@ -49,6 +49,8 @@ export interface PermutationAttentionOptions {
   keyMask?: Tensor | null;
   /** int32 [B], in [0, M]: memory rows before it are hidden from that batch row, whose memory is shorter. Default: none. */
   memoryStarts?: Tensor | null;
+  /** int32 [1], in [0, M): the memory is a ring, whose row j lies at row (memoryHead + j) mod M. Without gradient only. Default: none. */
+  memoryHead?: Tensor | null;
   /** Factor of each head's output [H]; no gradient flows to it. */
   headScale?: Tensor | null;
   /** Factor of the scores. Default d^-1/2. */
@@ -92,6 +94,7 @@ const constant = [
   'mask',
   'keyMask',
   'memoryStarts',
+  'memoryHead',
   'headScale',
 ] as const;
 type OperandName = (typeof differentiable)[number] | (typeof constant)[number];
@@ -232,6 +235,7 @@ function checkOperands(operands: Operands): Geometry {
     queryRanks: [batch, length],
     keyRanks: [batch, length],
     memoryStarts: [batch],
+    memoryHead: [1],
   };
   for (const [name, shape] of Object.entries(integers)) {
     const tensor = operands[name as OperandName];
@@ -318,7 +322,7 @@ function block({ geometry, numbers, offsets }: Call, operands: Operands, results
     headDim,
     content: stream('content'),
     query: stream('query'),
-    memory: rows(operands.memoryKey, operands.memoryValue, memoryLength),
+    memory: { ...rows(operands.memoryKey, operands.memoryValue, memoryLength), ringHead: optional('memoryHead') },
     current: rows(operands.key, operands.value, length),
     position: (operands.position as Tensor).buffer,
     positionRowStride: width,
@@ -360,6 +364,7 @@ function probabilities(
 function recordGradient(call: Call, operands: Operands, results: Results): void {
   const inputs = differentiable.map((name) => operands[name]);
   if (!needsTape(inputs)) return;
+  refuseRing(operands.memoryHead);
   const names = [...differentiable, ...constant].filter((name) => operands[name] !== null);
   const streams = (['content', 'query'] as const).filter((name) => results[name] !== null);
   const result = (name: StreamName) => results[name] as StreamResult;

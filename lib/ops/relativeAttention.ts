@@ -4,7 +4,7 @@ import { XlformersError } from '../errors';
 import { native, type NativeBuffer, type NativeRelativeAttention } from '../native';
 import type { Generator } from '../random';
 import { needsTape, Tensor } from '../tensor';
-import { type AttentionBand, resolveBand, visibleDistances } from './attentionBand';
+import { type AttentionBand, refuseRing, resolveBand, visibleDistances } from './attentionBand';
 import { requireFloat, requireIds, requireInteger, requireProbability, requireSameKind, requireShape } from './checks';
 import { drawFor } from './dropout';
 
@@ -26,6 +26,11 @@ export interface RelativeAttentionSettings {
   band?: AttentionBand;
   /** int32 [B], in [0, M]: memory rows before it are hidden from that batch row, whose memory is shorter. Default: none. */
   memoryStarts?: Tensor | null;
+  /**
+   * int32 [1], in [0, M): the memory is a ring, whose row j lies at row (memoryHead + j) mod M; see `ringAppend`. Without gradient only.
+   * Default: its rows lie in order.
+   */
+  memoryHead?: Tensor | null;
   /** Dropout probability on the attention probabilities. Default 0. */
   dropout?: number;
   /** Required when dropout > 0. */
@@ -173,6 +178,7 @@ function run(
 ): PackedRelativeAttentionResult {
   const { batch, queryLength, memoryLength, heads, headDim } = geometry;
   const { position, contentBias = null, positionBias = null, headScale = null, memoryStarts = null } = settings;
+  const { memoryHead = null } = settings;
   const { firstDistance = 0, scale = headDim ** -0.5, band = {}, dropout = 0, generator } = settings;
   requireInteger('firstDistance', firstDistance, -Number.MAX_SAFE_INTEGER);
   const { query } = operands;
@@ -194,6 +200,10 @@ function run(
   if (memoryStarts) {
     requireIds('memoryStarts', memoryStarts);
     requireShape('memoryStarts', memoryStarts, [batch]);
+  }
+  if (memoryHead) {
+    requireIds('memoryHead', memoryHead);
+    requireShape('memoryHead', memoryHead, [1]);
   }
   requireProbability('dropout', dropout);
   const keyLength = memoryLength + queryLength;
@@ -227,12 +237,13 @@ function run(
   };
   const output = Tensor.empty([batch, queryLength, heads, headDim], dtype, device);
   const logSumExp = Tensor.empty([batch, heads, queryLength], statisticsDType(dtype), device);
-  const shared = { position, contentBias, positionBias, headScale, memoryStarts };
+  const shared = { position, contentBias, positionBias, headScale, memoryStarts, memoryHead };
   withForward(call, geometry, operands, shared, output, logSumExp, (forward) => native.relativeAttention(forward));
 
   const tensors = distinctTensors(operands);
   const inputs = [...tensors, position, contentBias, positionBias];
   if (needsTape(inputs)) {
+    refuseRing(memoryHead);
     const optional = [contentBias, positionBias, headScale, memoryStarts].filter((tensor) => tensor !== null);
     record({
       name: 'relativeAttention',
@@ -250,6 +261,7 @@ function run(
           positionBias: take(positionBias),
           headScale: take(headScale),
           memoryStarts: take(memoryStarts),
+          memoryHead: null,
         };
         const [savedOutput, savedLogSumExp] = saved as [Tensor, Tensor];
         const savedOperands = mapTensors(operands, (tensor) => savedTensors[tensors.indexOf(tensor)] as Tensor);
@@ -286,6 +298,7 @@ interface SharedOperands {
   positionBias: Tensor | null;
   headScale: Tensor | null;
   memoryStarts: Tensor | null;
+  memoryHead: Tensor | null;
 }
 
 /** Builds the native block with views of the operands that live as long as `use` runs. */
@@ -293,7 +306,7 @@ function withForward(
   call: Call,
   { queryLength, memoryLength }: Geometry,
   operands: Operands,
-  { position, contentBias, positionBias, headScale, memoryStarts }: SharedOperands,
+  { position, contentBias, positionBias, headScale, memoryStarts, memoryHead }: SharedOperands,
   output: Tensor,
   logSumExp: Tensor,
   use: (forward: NativeRelativeAttention) => void,
@@ -308,6 +321,7 @@ function withForward(
         length: memoryLength,
         rowStride: operands.memoryKey?.rowStride ?? operands.key.rowStride,
         batchStride: operands.memoryKey?.batchStride ?? 0,
+        ringHead: memoryHead?.buffer ?? null,
       },
       current: {
         key: views.key,

@@ -9,11 +9,13 @@
 namespace {
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  xlformers::stay_loaded();
   xlformers::register_backend(xlformers::cpu::cpu_backend());
   xlformers::addon::Environment::attach(env);
   xlformers::addon::export_devices(exports);
   xlformers::addon::export_buffers(exports);
   xlformers::addon::export_transfers(exports);
+  xlformers::addon::export_recordings(exports);
   xlformers::addon::export_operators(exports);
   return exports;
 }

@@ -31,7 +31,7 @@ int64_t rows_extent(const ArgReader& args, const Params& params, const Attention
 }
 
 template <typename Params>
-AttentionRows read_rows(const ArgReader& args, const Params& params, Stage stage) {
+AttentionRows read_plain_rows(const ArgReader& args, const Params& params, Stage stage) {
   AttentionRows rows{};
   rows.length = args.integer("length", 0, kMaxLength);
   rows.row_stride = args.size("rowStride");
@@ -40,6 +40,24 @@ AttentionRows read_rows(const ArgReader& args, const Params& params, Stage stage
   const Presence presence = rows.length == 0 ? Presence::optional : Presence::required;
   rows.key = args.input("key", params.dtype, extent, presence);
   rows.value = args.input("value", params.dtype, extent, stage == Stage::probabilities ? Presence::optional : presence);
+  return rows;
+}
+
+template <typename Params>
+AttentionRows read_rows(const ArgReader& args, const Params& params, Stage stage) {
+  if (args.present("ringHead")) {
+    args.refuse(ErrorCode::arg_shape, "ringHead", "a buffer", "none: only memory can be a ring, and it has no gradient then");
+  }
+  return read_plain_rows(args, params, stage);
+}
+
+// Rows of memory, which may be a ring.
+template <typename Params>
+AttentionRows read_memory(const ArgReader& args, const Params& params, Stage stage) {
+  if (stage == Stage::gradient || !args.present("ringHead")) return read_rows(args, params, stage);
+  AttentionRows rows = read_plain_rows(args, params, stage);
+  if (rows.length > INT32_MAX / 2) args.refuse_integer(ErrorCode::arg_shape, "length", rows.length, "at most 2^30 rows of a ring");
+  rows.ring_head = args.ids("ringHead", 1);
   return rows;
 }
 

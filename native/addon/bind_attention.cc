@@ -19,7 +19,7 @@ RelativeAttentionParams read_attention(const ArgReader& args, Stage stage) {
   params.query_row_stride = args.size("queryRowStride");
   params.query_batch_stride = args.size("queryBatchStride");
   params.query = args.input("query", dtype, query_extent(args, params));
-  params.memory = read_rows(args.object("memory"), params, stage);
+  params.memory = read_memory(args.object("memory"), params, stage);
   params.current = read_rows(args.object("current"), params, stage);
   read_positions(args, &params);
   read_band(args, params.query_length, &params);

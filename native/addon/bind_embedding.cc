@@ -73,11 +73,30 @@ void memory_update(OperatorCall& call, const ArgReader& args) {
   call.enqueue(params);
 }
 
+void ring_append(OperatorCall& call, const ArgReader& args) {
+  RingAppendParams params{};
+  params.dtype = args.float_dtype();
+  params.batch = args.size("batch");
+  params.columns = args.size("columns");
+  params.length = args.integer("length", 0, INT32_MAX / 2);
+  params.count = args.integer("count", 0, params.length);
+  params.row_stride = args.size("rowStride");
+  params.batch_stride = args.size("batchStride");
+  params.rows = args.input("rows", params.dtype,
+                           args.strided_extent(params.batch, params.batch_stride, params.count, params.row_stride, params.columns),
+                           params.count == 0 ? Presence::optional : Presence::required);
+  params.ring = args.output("ring", params.dtype, args.product({params.batch, params.length, params.columns}));
+  params.head = static_cast<int32_t*>(args.output("head", DType::i32, 1));
+  params.advance = args.boolean("advance") ? 1 : 0;
+  call.enqueue(params);
+}
+
 constexpr OperatorEntry kEntries[] = {
     {"embedding", Operator::embedding, embedding},
     {"embeddingGradient", Operator::embedding_gradient, embedding_gradient},
     {"sinusoidPositions", Operator::sinusoid_positions, sinusoid_positions},
     {"memoryUpdate", Operator::memory_update, memory_update},
+    {"ringAppend", Operator::ring_append, ring_append},
 };
 
 }  // namespace

@@ -34,6 +34,7 @@ void global_norm(OperatorCall& call, const ArgReader& args) {
 }
 
 void adam(OperatorCall& call, const ArgReader& args) {
+  refuse_while_recording(call.environment(), "adam", "its step and learning rate change from call to call; call it after a replay");
   std::optional<VariableBlock<AdamParams, AdamTensor>> block;
   const DType dtype = args.float_dtype();
   args.each(

@@ -67,7 +67,7 @@ PermutationAttentionParams read_attention(const ArgReader& args, Stage stage) {
   params.heads = args.integer("heads", 1, INT32_MAX);
   params.head_dim = args.integer("headDim", 1, 256);
   params.scale = args.finite("scale");
-  params.memory = read_rows(args.object("memory"), params, stage);
+  params.memory = read_memory(args.object("memory"), params, stage);
   params.current = read_rows(args.object("current"), params, stage);
   // Positions of queries are 32-bit.
   if (params.current.length > INT32_MAX) {

@@ -2,6 +2,7 @@
 
 #include "addon/environment.h"
 #include "addon/errors.h"
+#include "addon/recording.h"
 
 namespace xlformers::addon {
 
@@ -25,6 +26,7 @@ Device::~Device() {
 
 void Device::close() {
   if (environment_ == nullptr) return;
+  while (!recordings_.empty()) (*recordings_.begin())->drop();
   environment_->devices().erase(this);
   environment_ = nullptr;
   backend_->close_stream(stream_);

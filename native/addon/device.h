@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_set>
 
 #include "core/backend.h"
 #include "core/caching_allocator.h"
@@ -12,6 +13,7 @@
 namespace xlformers::addon {
 
 class Environment;
+class Recording;
 
 // Belongs to the JavaScript thread of its environment. Buffers and outstanding fences share it; the queue is closed with the last of
 // them, or with the environment.
@@ -28,6 +30,8 @@ class Device {
   BackendStream* stream() const { return stream_; }
   CachingAllocator& allocator() { return *allocator_; }
   std::string name() const;
+  // Those that are not dropped yet.
+  std::unordered_set<Recording*>& recordings() { return recordings_; }
 
   // Closes the queue: work that has not started is discarded. Memory stays valid until the device is destroyed.
   void close();
@@ -38,6 +42,7 @@ class Device {
   int32_t index_;
   BackendStream* stream_ = nullptr;
   std::unique_ptr<CachingAllocator> allocator_;
+  std::unordered_set<Recording*> recordings_;
 };
 
 // What a device handle owns.

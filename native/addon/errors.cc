@@ -19,6 +19,7 @@ const char* error_code_name(ErrorCode code) {
     case ErrorCode::unsupported: return "ERR_UNSUPPORTED";
     case ErrorCode::device: return "ERR_DEVICE";
     case ErrorCode::cancelled: return "ERR_CANCELLED";
+    case ErrorCode::recording: return "ERR_RECORDING";
     case ErrorCode::internal: return "ERR_INTERNAL";
   }
   return "ERR_INTERNAL";

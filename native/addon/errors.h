@@ -23,6 +23,7 @@ enum class ErrorCode {
   unsupported,
   device,
   cancelled,
+  recording,
   internal,
 };
 

@@ -95,6 +95,7 @@ Napi::Value reset_peak(Environment&, const Napi::CallbackInfo& info) {
 }
 
 Napi::Value release_cached(Environment& environment, const Napi::CallbackInfo& info) {
+  refuse_while_recording(environment, "releaseCached", "release after it");
   device_argument(info, 0, "releaseCached")->allocator().release_cached();
   environment.external_memory().trimmed();
   return info.Env().Undefined();

@@ -73,7 +73,8 @@ char* target_argument(const Napi::CallbackInfo& info, size_t index, const char* 
 }
 
 // upload(buffer, data): the data are copied before it returns
-Napi::Value upload(Environment&, const Napi::CallbackInfo& info) {
+Napi::Value upload(Environment& environment, const Napi::CallbackInfo& info) {
+  refuse_while_recording(environment, "upload", "make the tensor before, and write to it between replays");
   const BufferHandle& buffer = live_buffer_argument(info, 0, "upload");
   const Bytes data = typed_array_argument(info, 1);
   if (data.count != buffer.bytes) {
@@ -88,6 +89,7 @@ Napi::Value upload(Environment&, const Napi::CallbackInfo& info) {
 
 // download(buffer, target): a promise of the contents, for copyDownloaded. The target is only checked.
 Napi::Value download(Environment& environment, const Napi::CallbackInfo& info) {
+  refuse_while_recording(environment, "read", "read after a replay");
   const BufferHandle& buffer = live_buffer_argument(info, 0, "read");
   target_argument(info, 1, "read", buffer.bytes);
   const std::shared_ptr<Device> device = buffer.block->device();
@@ -114,6 +116,7 @@ Napi::Value copy_downloaded(Environment&, const Napi::CallbackInfo& info) {
 
 // fence(device): a promise that is fulfilled when everything enqueued before has run
 Napi::Value fence(Environment& environment, const Napi::CallbackInfo& info) {
+  refuse_while_recording(environment, "synchronize", "wait after it");
   return environment.completions().fence(device_argument(info, 0, "fence"), nullptr);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "addon/errors.h"
+#include "addon/recording.h"
 
 namespace xlformers::addon {
 
@@ -51,7 +52,14 @@ void OperatorCall::enqueue_bytes(const void* params, size_t bytes) {
   const auto writes = [](const Range& range) { return range.access == Access::write && range.begin != range.end; };
   if (std::none_of(ranges_.begin(), ranges_.end(), writes)) return;
   refuse_shared_memory();
+  Recording* const recording = environment_.recording();
+  if (recording != nullptr && recording->device() != device_) {
+    fail(ErrorCode::recording, "%s: its operands are on %s, and a recording of %s is being made: name the device that is to be recorded",
+         name_, device_->name().c_str(), recording->device()->name().c_str());
+  }
   require_ok(device_->backend().enqueue(device_->stream(), op_, params, bytes), name_);
+  if (recording == nullptr) return;
+  for (const std::shared_ptr<Block>& block : blocks_) recording->hold(block);
 }
 
 }  // namespace xlformers::addon

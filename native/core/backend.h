@@ -25,7 +25,8 @@ struct DeviceInfo {
 // since the last fence, which it clears.
 using FenceCallback = void (*)(void* user, const Status* status);
 
-struct BackendStream;  // an in-order queue, owned by the backend
+struct BackendStream;     // an in-order queue, owned by the backend
+struct BackendRecording;  // operators of a stream, to be run again and again; owned by the backend
 
 struct Backend {
   int32_t abi;  // first member, so that it can be read whatever follows
@@ -50,6 +51,16 @@ struct Backend {
   Status (*upload)(BackendStream* stream, void* destination, const void* source, size_t bytes);
   Status (*download)(BackendStream* stream, void* destination, const void* source, size_t bytes);
   Status (*fence)(BackendStream* stream, FenceCallback callback, void* user);
+
+  // Recording: from begin_recording to end_recording, enqueue() notes operators instead of running them, and nothing else is called but
+  // allocate(). end_recording fails with what the first operator that cannot be run said. The memory that the operators name must stay theirs as
+  // long as the recording is kept.
+  Status (*begin_recording)(BackendStream* stream);
+  Status (*end_recording)(BackendStream* stream, BackendRecording** recording);
+  // Enqueues the operators once more, in their order.
+  Status (*replay)(BackendStream* stream, BackendRecording* recording);
+  // Replays that are enqueued already still run. All recordings are dropped before their stream is closed.
+  void (*drop_recording)(BackendStream* stream, BackendRecording* recording);
 
   // Elements of the packed form of a matrix_product operand [inner, columns]; 0: packing is of no use here.
   int64_t (*packed_matrix_elements)(DType dtype, int64_t columns, int64_t inner);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
@@ -13,7 +14,7 @@
 namespace xlformers {
 
 struct AllocatorStatistics {
-  int64_t live_bytes = 0;    // handed out
+  int64_t live_bytes = 0;    // handed out, or reserved
   int64_t cached_bytes = 0;  // kept for reuse
   int64_t peak_bytes = 0;    // highest live_bytes since the last reset
   int64_t live_blocks = 0;
@@ -31,6 +32,14 @@ class CachingAllocator {
   Status allocate(size_t bytes, void** memory);
   void release(void* memory);
 
+  // Memory of a recording: what is allocated until end_reserve() stays with the reserve, released or not, until the reserve is dropped;
+  // meanwhile only allocations of the same recording are given it again. One at a time may be open.
+  struct Reserve;
+  Reserve* begin_reserve();
+  void end_reserve() { open_ = nullptr; }
+  void drop_reserve(Reserve* reserve);
+  bool is_reserved(const void* memory, const Reserve* reserve) const;
+
   // Gives unused blocks back to the system. Waits for the stream, since queued operators may still use them.
   void release_cached();
 
@@ -42,8 +51,16 @@ class CachingAllocator {
   void reset_peak() { statistics_.peak_bytes = statistics_.live_bytes; }
 
  private:
+  using FreeBlocks = std::map<size_t, std::vector<void*>>;  // by size
+  struct Live {
+    size_t size;
+    Reserve* reserve;  // null: none
+  };
+
   static size_t size_class(size_t bytes);
-  void* take_cached(size_t size);
+  static void* take(FreeBlocks* blocks, size_t size, size_t* actual);
+  // From the open reserve, from what is cached, or from the backend; null when there is none left.
+  void* find(size_t size, size_t* actual);
 
   const Backend* backend_;
   int32_t device_;
@@ -51,8 +68,10 @@ class CachingAllocator {
   int64_t device_bytes_ = 0;
   AllocatorStatistics statistics_;
   Status error_;
-  std::map<size_t, std::vector<void*>> free_;      // by size
-  std::unordered_map<void*, size_t> live_;         // sizes of blocks handed out
+  FreeBlocks free_;
+  std::unordered_map<void*, Live> live_;  // handed out
+  std::vector<std::unique_ptr<Reserve>> reserves_;
+  Reserve* open_ = nullptr;
 };
 
 }  // namespace xlformers

@@ -13,7 +13,7 @@
   X(squared_error) X(squared_error_gradient) X(binary_cross_entropy) X(binary_cross_entropy_gradient) \
   X(global_norm) X(adam) X(sample) \
   X(permutation_attention) X(permutation_attention_gradient) X(permutation_attention_probabilities) \
-  X(binary_mask) X(masked_fill) X(top_probabilities) X(cast)
+  X(binary_mask) X(masked_fill) X(top_probabilities) X(cast) X(ring_append)
 // clang-format on
 
 namespace xlformers {

@@ -59,7 +59,8 @@ enum class Operator : int32_t {
   masked_fill = 38,
   top_probabilities = 39,
   cast = 40,
-  count = 41,
+  ring_append = 41,
+  count = 42,
 };
 
 enum class Activation : int32_t { none = 0, relu = 1, gelu = 2 /* erf */, gelu_tanh = 3, silu = 4, tanh = 5 };
@@ -262,11 +263,16 @@ struct SinusoidPositionsParams {
 };
 
 // Rows of keys and values: row j of batch b starts at b * batch_stride + j * row_stride; head h at + h * head_dim.
+//
+// With `ring_head` they are a ring, whose head moves as rows are appended (ring_append): row j lies where row (ring_head[0] + j) mod length
+// would. For memory of the operators that compute attention or its probabilities; gradients are StatusCode::unsupported. A head outside
+// [0, length) is StatusCode::out_of_range.
 struct AttentionRows {
   const void* key;
   const void* value;
   int64_t length;  // 0: absent
   int64_t row_stride, batch_stride;
+  const int32_t* ring_head;  // [1] or null
 };
 
 // Fused Transformer-XL attention (Dai et al. 2019, section 3.3). Keys: S = memory.length + current.length, memory first.
@@ -402,6 +408,20 @@ struct MemoryUpdateParams {
   int64_t current_length, current_row_stride, current_batch_stride;
   void* out;  // [batch, out_length, columns], contiguous
   int64_t out_length;
+};
+
+// Row (head[0] + i) mod length of ring[b] = rows[b, i], i < count <= length: the newest rows in the place of the oldest, which begin at the
+// head. Then head[0] = (head[0] + count) mod length when `advance` is not 0; rings that go together share a head, and the last one moves it.
+// A head outside [0, length): StatusCode::out_of_range, and the head stays.
+struct RingAppendParams {
+  DType dtype;
+  int64_t batch, columns;
+  const void* rows;  // [batch, count, columns] by strides
+  int64_t count, row_stride, batch_stride;
+  void* ring;  // [batch, length, columns], contiguous
+  int64_t length;
+  int32_t* head;  // [1]: input and output
+  int32_t advance;
 };
 
 // One cluster of the projected adaptive softmax (Grave et al. 2017). Cluster 0 is the head (shortlist).

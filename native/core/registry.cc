@@ -2,12 +2,12 @@
 
 #include <dlfcn.h>
 
-#include <cctype>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <vector>
+
+#include "core/environment_variables.h"
 
 namespace xlformers {
 namespace {
@@ -39,9 +39,7 @@ std::string own_folder() {
 }
 
 std::string plugin_path(const std::string& name) {
-  std::string variable = "XLFORMERS_" + name + "_PLUGIN";
-  for (char& letter : variable) letter = static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
-  const char* given = std::getenv(variable.c_str());
+  const char* const given = environment_variables::plugin_path(name);
   if (given != nullptr && *given != '\0') return given;
   return own_folder() + "/xlformers_" + name + ".so";
 }
@@ -72,6 +70,12 @@ Plugin open_plugin(const std::string& name) {
 }
 
 }  // namespace
+
+void stay_loaded() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<void*>(&register_backend), &info) == 0 || info.dli_fname == nullptr) return;
+  dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+}
 
 void register_backend(const Backend* backend) {
   Registry& all = registry();

@@ -7,6 +7,10 @@
 
 namespace xlformers {
 
+// Keeps this library in memory to the end of the process: its threads outlive the worker thread that loaded it, after which Node would
+// close it.
+void stay_loaded();
+
 // Adds a backend that is linked in; called once, before the first look-up.
 void register_backend(const Backend* backend);
 

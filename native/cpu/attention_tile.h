@@ -152,6 +152,20 @@ static inline Status check_memory_starts(const PermutationAttentionParams& param
   return check_memory_starts(params.memory_starts, params.batch, params.memory.length);
 }
 
+// Whether the memory's ring, if it is one, has a head that it can have.
+static inline Status check_ring(const AttentionRows& memory) {
+  if (memory.ring_head == nullptr || memory.length == 0) return ok_status();
+  const int32_t head = *memory.ring_head;
+  if (head >= 0 && head < memory.length) return ok_status();
+  return make_status(StatusCode::out_of_range, "ring head %d, expected 0 ... %lld", static_cast<int>(head),
+                     static_cast<long long>(memory.length - 1));
+}
+
+static inline Status refuse_ring(const AttentionRows& memory) {
+  if (memory.ring_head == nullptr) return ok_status();
+  return make_status(StatusCode::unsupported, "memory that is a ring has no gradient");
+}
+
 // One (batch, head) of an attention problem: where its rows lie and what a query sees.
 template <typename T>
 struct AttentionHead {
@@ -196,9 +210,14 @@ struct AttentionHead {
  private:
   const T* row(int64_t j, const void* memory, const void* current) const {
     const AttentionRows& rows = j < params.memory.length ? params.memory : params.current;
-    const int64_t index = j < params.memory.length ? j : j - params.memory.length;
+    const int64_t index = j < params.memory.length ? memory_row(j) : j - params.memory.length;
     const T* base = static_cast<const T*>(j < params.memory.length ? memory : current);
     return base + batch * rows.batch_stride + index * rows.row_stride + head * params.head_dim;
+  }
+  int64_t memory_row(int64_t j) const {
+    if (params.memory.ring_head == nullptr) return j;
+    const int64_t row = *params.memory.ring_head + j;
+    return row < params.memory.length ? row : row - params.memory.length;
   }
   const T* bias(const void* biases) const {
     return biases == nullptr ? nullptr : static_cast<const T*>(biases) + head * params.head_dim;

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <memory>
 
 #include "cpu/cpu_stream.h"
 #include "cpu/dispatch.h"
@@ -87,6 +88,21 @@ Status fence(BackendStream* stream, FenceCallback callback, void* user) {
   return stream_of(stream)->fence(callback, user);
 }
 
+Status begin_recording(BackendStream* stream) { return stream_of(stream)->begin_recording(); }
+
+Status end_recording(BackendStream* stream, BackendRecording** recording) {
+  auto taken = std::make_unique<Recording>();
+  const Status status = stream_of(stream)->take_recording(taken.get());
+  if (status.ok()) *recording = reinterpret_cast<BackendRecording*>(taken.release());
+  return status;
+}
+
+Status replay(BackendStream* stream, BackendRecording* recording) {
+  return stream_of(stream)->replay(*reinterpret_cast<Recording*>(recording));
+}
+
+void drop_recording(BackendStream*, BackendRecording* recording) { delete reinterpret_cast<Recording*>(recording); }
+
 int64_t packed_matrix_elements(DType dtype, int64_t columns, int64_t inner) {
   Status ignored;
   const KernelTable* table = kernels(&ignored);
@@ -104,8 +120,8 @@ void reset_workspace_peak(BackendStream* stream) { stream_of(stream)->reset_work
 
 const Backend* cpu_backend() {
   static const Backend backend = {kBackendAbi, sizeof(Backend), "cpu", device_count, device_info, open_stream, close_stream,
-                                  allocate, deallocate, enqueue, upload, download, fence, packed_matrix_elements,
-                                  workspace_bytes, reset_workspace_peak};
+                                  allocate, deallocate, enqueue, upload, download, fence, begin_recording, end_recording,
+                                  replay, drop_recording, packed_matrix_elements, workspace_bytes, reset_workspace_peak};
   return &backend;
 }
 

@@ -7,11 +7,12 @@
 namespace xlformers::cpu {
 
 struct CpuStream::Record {
-  enum class Kind { run, copy, fence };
+  enum class Kind { run, replay, copy, fence };
 
   Kind kind;
-  Operator op = Operator::count;
-  std::unique_ptr<char[]> payload;  // parameter block, or the source of an upload
+  Call call{Operator::count, nullptr};
+  Recording recording;
+  std::unique_ptr<char[]> payload;  // the source of an upload
   void* destination = nullptr;
   const void* source = nullptr;
   size_t bytes = 0;
@@ -39,11 +40,34 @@ Status CpuStream::enqueue(Operator op, const void* params, size_t bytes) {
   if (index < 0 || index >= kOperatorCount) {
     return make_status(StatusCode::unsupported, "operator %d is unknown to the CPU backend", index);
   }
+  Call call{op, std::make_unique<char[]>(bytes)};
+  std::memcpy(call.params.get(), params, bytes);
+  if (noted_ != nullptr) {
+    noted_->push_back(std::move(call));
+    return ok_status();
+  }
   auto record = std::make_unique<Record>();
   record->kind = Record::Kind::run;
-  record->op = op;
-  record->payload = std::make_unique<char[]>(bytes);
-  std::memcpy(record->payload.get(), params, bytes);
+  record->call = std::move(call);
+  return push(std::move(record));
+}
+
+Status CpuStream::begin_recording() {
+  if (noted_ != nullptr) return make_status(StatusCode::invalid_argument, "a recording is being made already");
+  noted_ = std::make_unique<std::vector<Call>>();
+  return ok_status();
+}
+
+Status CpuStream::take_recording(Recording* recording) {
+  if (noted_ == nullptr) return make_status(StatusCode::invalid_argument, "no recording is being made");
+  *recording = std::move(noted_);
+  return ok_status();
+}
+
+Status CpuStream::replay(const Recording& recording) {
+  auto record = std::make_unique<Record>();
+  record->kind = Record::Kind::replay;
+  record->recording = recording;
   return push(std::move(record));
 }
 
@@ -110,21 +134,26 @@ void CpuStream::run(const Record& record) {
       record.callback(record.user, &status);
       return;
     }
-    case Record::Kind::run: {
-      const Status status = run_operator(record);
-      if (!status.ok() && error_.ok()) {
-        error_ = make_status(status.code, "%s: %s", kOperatorNames[static_cast<int>(record.op)], status.message);
-      }
+    case Record::Kind::run:
+      run_call(record.call);
       return;
-    }
+    case Record::Kind::replay:
+      for (const Call& call : *record.recording) run_call(call);
+      return;
   }
 }
 
-Status CpuStream::run_operator(const Record& record) {
+void CpuStream::run_call(const Call& call) {
+  const Status status = run_operator(call);
+  if (status.ok() || !error_.ok()) return;
+  error_ = make_status(status.code, "%s: %s", kOperatorNames[static_cast<int>(call.op)], status.message);
+}
+
+Status CpuStream::run_operator(const Call& call) {
   Context context{ThreadPool::instance(), workspace_};
   Status status;
   try {
-    status = table_.kernels[static_cast<int>(record.op)](context, record.payload.get());
+    status = table_.kernels[static_cast<int>(call.op)](context, call.params.get());
   } catch (const std::bad_alloc&) {
     status = make_status(StatusCode::out_of_memory, "no memory for scratch space beyond the %lld bytes held",
                          static_cast<long long>(workspace_.bytes()));

@@ -7,12 +7,21 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "core/backend.h"
 #include "cpu/kernel.h"
 #include "cpu/workspace.h"
 
 namespace xlformers::cpu {
+
+// An operator and its parameter block.
+struct Call {
+  Operator op;
+  std::unique_ptr<char[]> params;
+};
+// Operators to be run again and again. Shared by who made it and the replays under way.
+using Recording = std::shared_ptr<const std::vector<Call>>;
 
 class CpuStream {
  public:
@@ -27,6 +36,11 @@ class CpuStream {
   Status download(void* destination, const void* source, size_t bytes);
   Status fence(FenceCallback callback, void* user);
 
+  // Until take_recording(), operators are noted instead of run.
+  Status begin_recording();
+  Status take_recording(Recording* recording);
+  Status replay(const Recording& recording);
+
   const Workspace& workspace() const { return workspace_; }
   void reset_workspace_peak() { workspace_.reset_peak(); }
 
@@ -36,7 +50,8 @@ class CpuStream {
   Status push(std::unique_ptr<Record> record);
   void drain();
   void run(const Record& record);
-  Status run_operator(const Record& record);
+  void run_call(const Call& call);
+  Status run_operator(const Call& call);
 
   const KernelTable& table_;
   Workspace workspace_;
@@ -45,6 +60,7 @@ class CpuStream {
   std::condition_variable ready_;
   std::deque<std::unique_ptr<Record>> queue_;
   bool closing_ = false;
+  std::unique_ptr<std::vector<Call>> noted_;  // touched by the enqueuing thread only; null: not recording
   std::thread worker_;
 };
 

@@ -1,7 +1,8 @@
 #include "cpu/dispatch.h"
 
-#include <cstdlib>
 #include <cstring>
+
+#include "core/environment_variables.h"
 
 namespace xlformers::cpu {
 
@@ -52,7 +53,7 @@ const KernelTable* choose(Status* why_none) {
       {"baseline", true, baseline::kernel_table},
 #endif
   };
-  const char* wanted = std::getenv("XLFORMERS_CPU_ISA");
+  const char* wanted = environment_variables::value(environment_variables::kCpuIsa);
   if (wanted != nullptr && *wanted == '\0') wanted = nullptr;
   for (const Candidate& candidate : candidates) {
     if (wanted != nullptr && std::strcmp(wanted, candidate.name) != 0) continue;

@@ -210,6 +210,7 @@ Status attend(Context& context, const PermutationAttentionParams& params) {
   if (params.batch == 0 || params.current.length == 0 || params.content.length + params.query.length == 0) return ok_status();
   Problem<T> problem(params);
   Status status = check_memory_starts(params);
+  if (status.ok()) status = check_ring(params.memory);
   if (!status.ok()) return status;
   problem.tables.make(context.workspace, params);
   status = problem.content.make(context.workspace, params.content, params.batch, params.current.length);

@@ -374,7 +374,8 @@ template <typename T>
 Status differentiate(Context& context, const PermutationAttentionGradientParams& params) {
   const PermutationAttentionParams& forward = params.forward;
   Problem<T> problem(params);
-  Status status = check_memory_starts(forward);
+  Status status = refuse_ring(forward.memory);
+  if (status.ok()) status = check_memory_starts(forward);
   if (!status.ok()) return status;
   problem.tables.make(context.workspace, forward);
   status = problem.content.make(context.workspace, forward.content, forward.batch, forward.current.length);

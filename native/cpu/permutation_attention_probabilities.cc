@@ -31,7 +31,8 @@ void fill_row(const PermutationHead<T>& head, const AttentionStream& stream, con
 template <typename T>
 Status fill_probabilities(Context& context, const PermutationAttentionProbabilitiesParams& params) {
   const PermutationAttentionParams& forward = params.forward;
-  const Status status = check_memory_starts(forward);
+  Status status = check_memory_starts(forward);
+  if (status.ok()) status = check_ring(forward.memory);
   if (!status.ok()) return status;
   const RelativeAttentionParams view = relative_view(forward);
   KeyTables tables;

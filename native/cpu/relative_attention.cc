@@ -185,7 +185,8 @@ void attend_few(Context& context, const RelativeAttentionParams& params, const D
 template <typename T>
 Status attend(Context& context, const RelativeAttentionParams& params) {
   if (params.batch == 0 || params.heads == 0 || params.query_length == 0) return ok_status();
-  const Status status = check_memory_starts(params);
+  Status status = check_memory_starts(params);
+  if (status.ok()) status = check_ring(params.memory);
   if (!status.ok()) return status;
   const DropoutMask mask = dropout_mask(params.dropout, params.seed, params.offset);
   if (params.query_length <= kFewQueries) attend_few<T>(context, params, mask);

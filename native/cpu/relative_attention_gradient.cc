@@ -300,7 +300,8 @@ void reduce_over_batch(Context& context, const RelativeAttentionGradientParams& 
 template <typename T>
 Status differentiate(Context& context, const RelativeAttentionGradientParams& params) {
   const RelativeAttentionParams& forward = params.forward;
-  const Status status = check_memory_starts(forward);
+  Status status = refuse_ring(forward.memory);
+  if (status.ok()) status = check_memory_starts(forward);
   if (!status.ok()) return status;
   Extent extent;
   extent.head_dim = forward.head_dim;

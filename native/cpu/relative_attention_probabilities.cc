@@ -34,7 +34,8 @@ void fill_row(const AttentionHead<T>& head, const DropoutMask& mask, int64_t que
 template <typename T>
 Status fill_probabilities(Context& context, const RelativeAttentionProbabilitiesParams& params) {
   const RelativeAttentionParams& forward = params.forward;
-  const Status status = check_memory_starts(forward);
+  Status status = check_memory_starts(forward);
+  if (status.ok()) status = check_ring(forward.memory);
   if (!status.ok()) return status;
   const DropoutMask mask = dropout_mask(forward.dropout, forward.seed, forward.offset);
   const int64_t keys = forward.memory.length + forward.current.length;

@@ -14,6 +14,7 @@
 #include <immintrin.h>
 #endif
 
+#include "core/environment_variables.h"
 #include "cpu/cpu_quota.h"
 
 namespace xlformers::cpu {
@@ -40,7 +41,7 @@ int usable_cpus() {
 }
 
 int choose_threads() {
-  if (const char* wanted = std::getenv("XLFORMERS_NUM_THREADS")) {
+  if (const char* wanted = environment_variables::value(environment_variables::kNumThreads)) {
     const int threads = std::atoi(wanted);
     if (threads >= 1) return threads < kMaxThreads ? threads : kMaxThreads;
   }

@@ -4,13 +4,14 @@
 #include <glob.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <iterator>
+
+#include "core/environment_variables.h"
 
 namespace xlformers::cuda::cublaslt {
 namespace {
 
-constexpr const char* kVariable = "XLFORMERS_CUBLASLT";
+constexpr const char* kVariable = environment_variables::kCublasLt;
 constexpr const char* kNames[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
 
 template <typename Function>
@@ -76,9 +77,9 @@ struct Opened {
   Status status;
 
   explicit Opened(bool emulated) {
-    const char* const named = std::getenv(kVariable);
+    const char* const named = environment_variables::value(kVariable);
     if (named == nullptr && emulated) return;
-    const Status tried = open_first(search_path(named, std::getenv("CUDA_HOME"), installed_toolkits()), &library);
+    const Status tried = open_first(search_path(named, environment_variables::value(environment_variables::kCudaHome), installed_toolkits()), &library);
     found = tried.ok();
     if (found || named == nullptr || named[0] == '\0') return;
     status =

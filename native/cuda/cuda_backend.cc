@@ -38,6 +38,16 @@ Status download(BackendStream* stream, void* destination, const void* source, si
 
 Status fence(BackendStream* stream, FenceCallback callback, void* user) { return stream_of(stream)->fence(callback, user); }
 
+Status begin_recording(BackendStream* stream) { return stream_of(stream)->begin_recording(); }
+
+Status end_recording(BackendStream* stream, BackendRecording** recording) {
+  return stream_of(stream)->end_recording(reinterpret_cast<void**>(recording));
+}
+
+Status replay(BackendStream* stream, BackendRecording* recording) { return stream_of(stream)->replay(recording); }
+
+void drop_recording(BackendStream* stream, BackendRecording* recording) { stream_of(stream)->drop(recording); }
+
 // Matrices are read where they lie.
 int64_t packed_matrix_elements(DType, int64_t, int64_t) { return 0; }
 
@@ -56,6 +66,7 @@ extern "C" __attribute__((visibility("default"))) const xlformers::Backend* xlfo
   static const xlformers::Backend backend = {
       xlformers::kBackendAbi, sizeof(xlformers::Backend), "cuda", runtime::device_count, runtime::device_info, open_stream,
       close_stream,           allocate,                   deallocate, enqueue,            upload,              download,
-      fence,                  packed_matrix_elements,     workspace_bytes, reset_workspace_peak};
+      fence,                  begin_recording,            end_recording, replay,         drop_recording,
+      packed_matrix_elements, workspace_bytes,            reset_workspace_peak};
   return &backend;
 }

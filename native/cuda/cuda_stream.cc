@@ -95,8 +95,46 @@ Status CudaStream::enqueue(Operator op, const void* params) {
     status = make_status(StatusCode::internal, "%.200s", error.what());
   }
   workspace_->reset();
-  if (!status.ok() && error_.ok()) error_ = make_status(status.code, "%s: %.200s", kOperatorNames[index], status.message);
+  Status& first_error = recording_ ? recording_error_ : error_;
+  if (!status.ok() && first_error.ok()) first_error = make_status(status.code, "%s: %.200s", kOperatorNames[index], status.message);
   return ok_status();
+}
+
+Status CudaStream::begin_recording() {
+  if (recording_) return make_status(StatusCode::invalid_argument, "a recording is being made already");
+  Status status = runtime::make_current(device_);
+  if (status.ok()) status = runtime::begin_capture(stream_);
+  recording_ = status.ok();
+  recording_error_ = ok_status();
+  return status;
+}
+
+Status CudaStream::end_recording(void** graph) {
+  if (!recording_) return make_status(StatusCode::invalid_argument, "no recording is being made");
+  recording_ = false;
+  void* captured = nullptr;
+  Status status = runtime::make_current(device_);
+  if (status.ok()) status = runtime::end_capture(stream_, &captured);
+  if (status.ok() && recording_error_.ok()) {
+    *graph = captured;
+    return status;
+  }
+  if (captured != nullptr) runtime::destroy_graph(captured);
+  return recording_error_.ok() ? status : recording_error_;
+}
+
+Status CudaStream::replay(void* graph) {
+  Status status = runtime::make_current(device_);
+  if (status.ok()) status = runtime::launch_graph(graph, stream_);
+  return status;
+}
+
+void CudaStream::drop(void* graph) {
+  runtime::make_current(device_);
+  const auto destroy = [](void* user, const Status&) { runtime::destroy_graph(user); };
+  if (completions_->push(destroy, graph).ok()) return;
+  runtime::synchronize(stream_);
+  runtime::destroy_graph(graph);
 }
 
 Status CudaStream::upload(void* destination, const void* source, size_t bytes) { return copy(destination, source, bytes, true); }

@@ -25,6 +25,13 @@ class CudaStream {
   Status download(void* destination, const void* source, size_t bytes);
   Status fence(FenceCallback callback, void* user);
 
+  // Until end_recording(), operators become a graph instead of running. Their scratch memory is the stream's, which keeps it to its end.
+  Status begin_recording();
+  Status end_recording(void** graph);
+  Status replay(void* graph);
+  // When what was enqueued has run.
+  void drop(void* graph);
+
   const Workspace& workspace() const { return *workspace_; }
   void reset_workspace_peak() { workspace_->reset_peak(); }
 
@@ -43,6 +50,8 @@ class CudaStream {
   std::unique_ptr<Workspace> workspace_;
   DataError* data_error_ = nullptr;
   Status error_;  // the first of launching since the last fence
+  bool recording_ = false;
+  Status recording_error_;
   PinnedPool pinned_;
   std::unique_ptr<StreamCompletions> completions_;
 };

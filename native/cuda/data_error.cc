@@ -25,6 +25,8 @@ Status describe(const DataError& error) {
     case DataErrorKind::batch_position:
       return make_status(StatusCode::out_of_range, "%s: position %lld of row %lld, batch row %lld, expected %lld ... %lld", name, value,
                          index & 0xFFFFFFFF, index >> 32, low, high - 1);
+    case DataErrorKind::ring_head:
+      return make_status(StatusCode::out_of_range, "%s: ring head %lld, expected %lld ... %lld", name, value, low, high - 1);
   }
   return make_status(StatusCode::internal, "%s: an unknown error of the data", name);
 }

@@ -15,6 +15,7 @@ enum class DataErrorKind : int32_t {
   position = 3,  // position `value` of row `index`, expected one of [low, high)
   memory_start = 4,  // of batch row `index`, expected one of [low, high)
   batch_position = 5,  // position `value` of row `index` % 2^32 of batch row `index` / 2^32, expected one of [low, high)
+  ring_head = 6,       // `value`, expected one of [low, high)
 };
 
 struct DataError {

@@ -1,4 +1,5 @@
 // XLNet's attention, forward: online softmax over tiles of keys, for both streams in one launch.
+#include "cuda/attention_ring.h"
 #include "cuda/permutation_forward.h"
 #include "cuda/permutation_tile.cuh"
 #include "cuda/relative_pack.cuh"
@@ -140,7 +141,10 @@ Status attend(const Context& context, const PermutationAttentionParams& params) 
 }  // namespace
 
 Status permutation_attention(const Context& context, const void* block) {
-  const auto& params = *static_cast<const PermutationAttentionParams*>(block);
+  PermutationAttentionParams params = *static_cast<const PermutationAttentionParams*>(block);
+  const Status status = unroll_ring(context, Operator::permutation_attention, params.dtype, params.batch, params.heads * params.head_dim,
+                                    &params.memory);
+  if (!status.ok()) return status;
   return with_float_type(params.dtype, [&](auto tag) { return attend<typename decltype(tag)::Type>(context, params); });
 }
 

@@ -174,6 +174,9 @@ Status differentiate(const Context& context, const PermutationAttentionGradientP
 
 Status permutation_attention_gradient(const Context& context, const void* block) {
   const auto& params = *static_cast<const PermutationAttentionGradientParams*>(block);
+  if (params.forward.memory.ring_head != nullptr) {
+    return make_status(StatusCode::unsupported, "memory that is a ring has no gradient");
+  }
   return with_float_type(params.forward.dtype, [&](auto tag) { return differentiate<typename decltype(tag)::Type>(context, params); });
 }
 

@@ -1,4 +1,5 @@
 // The attention probabilities of both streams as matrices, for people who want to see them; from the log-sum-exp of the forward pass.
+#include "cuda/attention_ring.h"
 #include "cuda/permutation_tile.cuh"
 
 namespace xlformers::cuda {
@@ -59,7 +60,12 @@ Status fill(const Context& context, const PermutationAttentionProbabilitiesParam
 }  // namespace
 
 Status permutation_attention_probabilities(const Context& context, const void* block) {
-  const auto& params = *static_cast<const PermutationAttentionProbabilitiesParams*>(block);
+  PermutationAttentionProbabilitiesParams params = *static_cast<const PermutationAttentionProbabilitiesParams*>(block);
+  PermutationAttentionParams& forward = params.forward;
+  forward.memory.value = nullptr;  // not read
+  const Status status = unroll_ring(context, Operator::permutation_attention_probabilities, forward.dtype, forward.batch,
+                                    forward.heads * forward.head_dim, &forward.memory);
+  if (!status.ok()) return status;
   return with_float_type(params.forward.dtype, [&](auto tag) { return fill<typename decltype(tag)::Type>(context, params); });
 }
 

@@ -106,6 +106,9 @@ Status differentiate(const Context& context, const RelativeAttentionGradientPara
 }  // namespace
 
 Status relative_attention_gradient_in_chunks(const Context& context, const RelativeAttentionGradientParams& params, int chunks) {
+  if (params.forward.memory.ring_head != nullptr) {
+    return make_status(StatusCode::unsupported, "memory that is a ring has no gradient");
+  }
   return with_float_type(params.forward.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     return differentiate<T>(context, params, chunks);

@@ -1,3 +1,4 @@
+#include "cuda/attention_ring.h"
 #include "cuda/relative_scalar.cuh"
 
 namespace xlformers::cuda {
@@ -64,7 +65,12 @@ Status fill(const Context& context, const RelativeAttentionProbabilitiesParams& 
 }  // namespace
 
 Status relative_attention_probabilities(const Context& context, const void* block) {
-  const auto& params = *static_cast<const RelativeAttentionProbabilitiesParams*>(block);
+  RelativeAttentionProbabilitiesParams params = *static_cast<const RelativeAttentionProbabilitiesParams*>(block);
+  RelativeAttentionParams& forward = params.forward;
+  forward.memory.value = nullptr;  // not read
+  const Status status = unroll_ring(context, Operator::relative_attention_probabilities, forward.dtype, forward.batch,
+                                    forward.heads * forward.head_dim, &forward.memory);
+  if (!status.ok()) return status;
   return with_float_type(params.forward.dtype, [&](auto tag) { return fill<typename decltype(tag)::Type>(context, params); });
 }
 

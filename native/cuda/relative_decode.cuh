@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/attention_fragments.cuh"
+#include "cuda/attention_ring.cuh"
 #include "cuda/attention_scalar_tile.cuh"
 #include "cuda/relative_problem.cuh"
 
@@ -55,7 +56,7 @@ struct DecodeLanes {
 // batch 32, 213 MB, 71 us. Positions are the same for the whole batch and come from L2.
 template <typename T, int kVector, int kQueries>
 __global__ void __launch_bounds__(kDecodeThreads, 4)
-    relative_decode(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
+    relative_decode(const RelativeProblem<T> problem, const RingHead ring, const DecodePartial<Compute<T>> partial) {
   using C = Compute<T>;
   using Lanes = DecodeLanes<T, kVector>;
   XL_DYNAMIC_SHARED(shared_bytes);
@@ -69,6 +70,12 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
   const int pair = static_cast<int>(blockIdx.x) / partial.splits;
   const int split = static_cast<int>(blockIdx.x) % partial.splits;
   const RelativeHead<T> head(problem, pair / problem.heads, pair % problem.heads);
+  const int ring_begin = ring.begin();
+  if (blockIdx.x == 0 && threadIdx.x == 0) ring.check(problem.op);
+  const auto row = [&](const JoinedRows<const T>& rows, int j) {
+    return j < ring.length ? rows.memory.row(head.batch, ring.row(ring_begin, j), head.column())
+                           : rows.current.row(head.batch, j - ring.length, head.column());
+  };
   const int key0 = split * partial.keys;
   const int begin = max(key0, head.first_key(0));
   const int end = min(key0 + partial.keys, head.end_key(queries - 1));
@@ -93,7 +100,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
     for (int column = lane * kVector; column < padded; column += Lanes::kColumns) {
       if (j >= end || column >= problem.head_dim) continue;
       C key[kVector];
-      load_piece(head.key(j) + column, key);
+      load_piece(row(problem.key, j) + column, key);
 #pragma unroll
       for (int i = 0; i < kQueries; ++i) {
         if (i >= queries || j < head.first_key(i) || j >= head.end_key(i)) continue;
@@ -146,7 +153,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
     if (column < problem.head_dim) {
       for (int j = begin + group; j < end; j += Lanes::kGroups) {
         C value[kVector];
-        load_piece(head.value(j) + column, value);
+        load_piece(row(problem.value, j) + column, value);
 #pragma unroll
         for (int i = 0; i < kQueries; ++i) {
           const C p = i < queries ? scores[i * kLargestSplit + j - key0] : C{0};
@@ -204,18 +211,20 @@ __global__ void __launch_bounds__(kDecodeThreads)
 }
 
 template <typename T, int kVector>
-Status launch_decode_split(const Context& context, const RelativeProblem<T>& problem, const DecodePartial<Compute<T>>& partial) {
+Status launch_decode_split(const Context& context, const RelativeProblem<T>& problem, const RingHead& ring,
+                           const DecodePartial<Compute<T>>& partial) {
   const int64_t blocks = static_cast<int64_t>(problem.batch) * problem.heads * partial.splits;
   const LaunchShape shape = {"relative_attention", dim3(static_cast<unsigned>(blocks)), dim3(kDecodeThreads),
                              sizeof(Compute<T>) * DecodeLanes<T, kVector>::shared_elements(problem.query_length, problem.head_dim),
                              context.stream};
-  return problem.query_length == 1 ? launch(shape, relative_decode<T, kVector, 1>, problem, partial)
-                                   : launch(shape, relative_decode<T, kVector, kDecodeQueries>, problem, partial);
+  return problem.query_length == 1 ? launch(shape, relative_decode<T, kVector, 1>, problem, ring, partial)
+                                   : launch(shape, relative_decode<T, kVector, kDecodeQueries>, problem, ring, partial);
 }
 
-// `aligned`: rows of keys, values and positions are 16-byte aligned, and the head is whole pieces of 16 bytes.
+// `ring_head`: of the memory, read where it lies; null: its rows lie in order. `aligned`: rows of keys, values and positions are 16-byte
+// aligned, and the head is whole pieces of 16 bytes.
 template <typename T>
-Status launch_decode(const Context& context, const RelativeProblem<T>& problem, bool aligned) {
+Status launch_decode(const Context& context, const RelativeProblem<T>& problem, const int32_t* ring_head, bool aligned) {
   using C = Compute<T>;
   const int64_t pairs = static_cast<int64_t>(problem.batch) * problem.heads;
   DecodePartial<C> partial;
@@ -227,8 +236,9 @@ Status launch_decode(const Context& context, const RelativeProblem<T>& problem, 
   partial.maximum = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length);
   partial.sum = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length);
   partial.out = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length * problem.head_dim);
-  const Status status =
-      aligned ? launch_decode_split<T, 16 / sizeof(T)>(context, problem, partial) : launch_decode_split<T, 1>(context, problem, partial);
+  const RingHead ring = {ring_head, problem.band.memory, context.data_error};
+  const Status status = aligned ? launch_decode_split<T, 16 / sizeof(T)>(context, problem, ring, partial)
+                                : launch_decode_split<T, 1>(context, problem, ring, partial);
   if (!status.ok()) return status;
   const int64_t blocks = (pairs * problem.query_length + kDecodeWarps - 1) / kDecodeWarps;
   return launch({"relative_attention", dim3(static_cast<unsigned>(blocks)), dim3(kDecodeThreads), 0, context.stream},

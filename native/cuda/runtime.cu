@@ -134,4 +134,25 @@ Status wait_for_event(void* event) {
   return status_of(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "running what was enqueued");
 }
 
+// Relaxed: memory may be allocated meanwhile, by this stream's operators and by other threads.
+Status begin_capture(void* stream) {
+  return status_of(cudaStreamBeginCapture(static_cast<cudaStream_t>(stream), cudaStreamCaptureModeRelaxed), "beginning a recording");
+}
+
+Status end_capture(void* stream, void** graph) {
+  cudaGraph_t captured = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  Status status = status_of(cudaStreamEndCapture(static_cast<cudaStream_t>(stream), &captured), "ending a recording");
+  if (status.ok()) status = status_of(cudaGraphInstantiate(&executable, captured, 0), "preparing a recording");
+  if (captured != nullptr) cudaGraphDestroy(captured);
+  *graph = executable;
+  return status;
+}
+
+Status launch_graph(void* graph, void* stream) {
+  return status_of(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), static_cast<cudaStream_t>(stream)), "replaying a recording");
+}
+
+void destroy_graph(void* graph) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)); }
+
 }  // namespace xlformers::cuda::runtime

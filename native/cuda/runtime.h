@@ -50,5 +50,12 @@ Status record_event(void* event, void* stream);
 // Blocks until everything before the event is done; the error of the device when it failed.
 Status wait_for_event(void* event);
 
+// What is launched from begin_capture to end_capture does not run, but becomes a graph. Launching one runs all of it, in the same order.
+Status begin_capture(void* stream);
+Status end_capture(void* stream, void** graph);
+Status launch_graph(void* graph, void* stream);
+// Its launches have ended.
+void destroy_graph(void* graph);
+
 }  // namespace runtime
 }  // namespace xlformers::cuda

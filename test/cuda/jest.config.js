@@ -1,5 +1,6 @@
 'use strict';
-// Tests of operators and models on the CUDA kernels in the emulator: `npx jest --config test/cuda/jest.config.js [files]`.
+// Tests of operators and models on the CUDA kernels in the emulator, and those of what CUDA alone has:
+// `npx jest --config test/cuda/jest.config.js [files]`.
 const { plugin } = require('./emulator');
 
 // The addon reads them from the environment of the process, which test workers inherit and sandboxes only copy.
@@ -12,12 +13,13 @@ module.exports = {
   ...require('../../jest.config.js'),
   rootDir: '../..',
   displayName: 'cuda, emulated',
-  // Beside the operators' own tests, what only a device that computes in 16 bits can do, and models against their fixtures.
+  // Beside the operators' own tests, what only CUDA has, and models against their fixtures.
   testMatch: [
     '<rootDir>/test/ops/*.test.ts',
-    '<rootDir>/test/cuda/*.device.ts',
+    '<rootDir>/test/cuda/*.ts',
     '<rootDir>/test/models/{fixtures,xlnetFixtures}.test.ts',
   ],
+  testPathIgnorePatterns: ['/node_modules/'],
   globalSetup: '<rootDir>/test/cuda/buildEmulator.js',
   testTimeout: 900_000,
 };

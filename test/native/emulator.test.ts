@@ -70,12 +70,15 @@ describe('tests on the CUDA kernels', () => {
     'normalization',
     'optimizer',
     'permutationAttention',
+    'record',
+    'recordMemory',
     'relativeAttention',
+    'ring',
   ];
   test.each(operators)('operators: %s', (name) => expect(passed(`test/ops/${name}.test.ts`)).toBeGreaterThan(0), 600_000);
 
-  // What only a device that computes in 16 bits can do: operators, models, training.
-  const devices = readdirSync(path.join(repository, 'test', 'cuda')).filter((name) => name.endsWith('.device.ts'));
+  // What CUDA alone has: operators, models and training in 16 bits; several devices.
+  const devices = readdirSync(path.join(repository, 'test', 'cuda')).filter((name) => name.endsWith('.ts'));
   test.each(devices)('%s', (name) => expect(passed(`test/cuda/${name}`)).toBeGreaterThan(0), 600_000);
 
   // The folders that have most in them: memory, both attentions' bands and masks, adaptive softmax, both streams, losses, gradients.

@@ -53,6 +53,11 @@ test('loaded several times, and into a context of its own', async () => {
   });
 });
 
+// The pool's threads would run on in code that is no longer there.
+test('the addon stays when the only thread that loaded it has ended', async () => {
+  expect(await run('unload.cjs')).toEqual({ code: 0, output: 'worker 0 in memory: true\n' });
+});
+
 /** Runs in an address space of so many kilobytes. */
 function limited(kilobytes: string, ...values: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const program = path.join(__dirname, 'programs', 'outOfMemory.ts');

@@ -101,6 +101,14 @@ describe('relative attention', () => {
     ['memory', { memory: { length: 1, rowStride: 6, batchStride: 6 } }, 'ERR_ARG_HANDLE'],
   ])('refuses: %s', (_, change, code) => expect(codeWith('relativeAttention', change)).toBe(code));
 
+  test('memory alone may be a ring', () => {
+    const { memory, current } = operatorCalls.relativeAttention(bench) as { memory: Options; current: Options };
+    const ringHead = bench.ids([0]);
+    expect(codeWith('relativeAttention', { memory: { ...memory, ringHead } })).toBeNull();
+    expect(codeWith('relativeAttention', { current: { ...current, ringHead } })).toBe('ERR_ARG_SHAPE');
+    expect(codeWith('relativeAttention', { memory: { ...memory, ringHead: bench.bytes(3) } })).toBe('ERR_ARG_SHAPE');
+  });
+
   test.each([
     ['a window makes fewer positions necessary', { bandLower: 1, positionRows: 2 }],
     ['segments: the end of a full one is farthest', { bandLower: 1, bandSegment: 3, positionRows: 4 }],
@@ -118,6 +126,8 @@ describe('relative attention', () => {
 
   test('gradients of absent operands are absent, and those of present ones required', () => {
     const { forward } = operatorCalls.relativeAttentionGradient(bench) as { forward: Options };
+    const ring = { ...forward, memory: { ...(forward.memory as Options), ringHead: bench.ids([0]) } };
+    expect(codeWith('relativeAttentionGradient', { forward: ring })).toBe('ERR_ARG_SHAPE');
     expect(codeWith('relativeAttentionGradient', { forward: { ...forward, contentBias: null } })).toBe('ERR_ARG_SHAPE');
     expect(codeWith('relativeAttentionGradient', { contentBiasGradient: null })).toBe('ERR_ARG_HANDLE');
     expect(codeWith('relativeAttentionGradient', { memoryKeyGradient: null })).toBe('ERR_ARG_HANDLE');

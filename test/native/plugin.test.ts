@@ -121,6 +121,6 @@ test('a plugin with a device is listed, and an index beyond is refused', () => {
   );
   const seen = answersWith<Seen & { beyond: string }>(file, "named: attempt('cuda'), beyond: attempt('cuda:1')");
   expect(seen.cuda).toMatchObject({ devices: [{ name: 'cuda:0', product: 'Test Accelerator' }], reason: null });
-  expect(seen.beyond).toBe("XlformersError ERR_DEVICE device: 'cuda:1' cannot be had: there are 1");
+  expect(seen.beyond).toBe("XlformersError ERR_DEVICE device: 'cuda:1' cannot be had: there is cuda:0 only");
   expect(seen.named).toMatch(/^XlformersError ERR_DEVICE .*no stream today$/);
 });

@@ -69,6 +69,19 @@ test('one file of lib/ loads the addon, one reads the environment', () => {
   ).toEqual(['native.ts']);
 });
 
+test('one native file reads the environment, and every variable is documented', () => {
+  const readers = nativeFiles.filter((name) => /\bgetenv\b/.test(read(name)));
+  expect(readers).toEqual(['native/core/environment_variables.h']);
+  const documented = read('lib', 'env.ts');
+  const named = [...documented.matchAll(/variable\('(\w+)'\)/g)].map(([, name]) => name as string);
+  const native = [
+    ...read('native', 'core', 'environment_variables.h').matchAll(/"((?:XLFORMERS|CUDA)_[A-Z_]+[A-Z])"/g),
+  ];
+  for (const name of [...named, ...native.map(([, name]) => name), 'XLFORMERS_CUDA_PLUGIN']) {
+    expect(documented).toMatch(new RegExp(`^ \\* \\|.*\\b${name}\\b.*\\|.*\\|.*\\|$`, 'm'));
+  }
+});
+
 test('the package says what it ships', () => {
   const { main, types, bin, exports } = JSON.parse(read('package.json')) as Record<string, object> & {
     exports: object;

@@ -21,11 +21,13 @@ import {
   meanLabelled,
   meanNonzero,
   memoryUpdate,
+  noGrad,
   packedRelativeAttention,
   permutationAttention,
   permute,
   relativeAttention,
   reshape,
+  ringAppend,
   sample,
   scale,
   sinusoidPositions,
@@ -195,6 +197,25 @@ function elementCases(): OperatorCase[] {
       ],
       terms: 1,
       run: ([old, x]) => [memoryUpdate(old!, { tensor: x!, first: 7, count: 9 }, 6)],
+    },
+    {
+      name: 'ringAppend, and attention over the ring',
+      shapes: [
+        [2, 7, 24],
+        [2, 3, 36],
+        [10, 3, 4],
+      ],
+      terms: 2 * 4 + 10,
+      run: ([memory, x, position]) =>
+        noGrad(() => {
+          const [ring, head] = [scale(memory!, 1), ids([5])];
+          const queryKeyValue = reshape(x!, [2, 3, 3, 3, 4]);
+          const memoryKeyValue = reshape(ring, [2, 7, 2, 3, 4]);
+          const settings = { queryKeyValue, memoryKeyValue, position: position!, memoryHead: head };
+          const before = packedRelativeAttention(settings).output;
+          ringAppend(ring, { tensor: x!, first: 12, count: 24 }, { head });
+          return [before, packedRelativeAttention(settings).output, ring, head];
+        }),
     },
   ];
 }

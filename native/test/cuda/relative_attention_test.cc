@@ -40,8 +40,8 @@ struct Problem {
     p.scale = s.scale();
     p.query = query.data();
     p.query_row_stride = s.width() + gap, p.query_batch_stride = s.queries * p.query_row_stride;
-    p.current = {current.data(), current.data() + s.width(), s.current_length(), row, static_cast<int64_t>(s.current_length()) * row};
-    if (s.memory > 0) p.memory = {memory.data(), memory.data() + s.width(), s.memory, row, static_cast<int64_t>(s.memory) * row};
+    p.current = {current.data(), current.data() + s.width(), s.current_length(), row, static_cast<int64_t>(s.current_length()) * row, nullptr};
+    if (s.memory > 0) p.memory = {memory.data(), memory.data() + s.width(), s.memory, row, static_cast<int64_t>(s.memory) * row, nullptr};
     p.position = position.data();
     p.position_rows = s.positions(), p.position_row_stride = s.width() + gap, p.first_distance = s.first_distance();
     if (s.biases) p.content_bias = content_bias.data(), p.position_bias = position_bias.data();
@@ -149,6 +149,36 @@ void check_probabilities(const Shape& s) {
                describe(s) + " probabilities");
 }
 
+// The memory's rows moved round, and read as a ring: the same sums in the same order.
+template <typename T>
+void check_ring(const Shape& s, int gap, int head) {
+  const Operands operands = make_operands(s, 31, rounded<T>);
+  Problem<T> plain(s, operands, gap), ring(s, operands, gap);
+  const size_t row = static_cast<size_t>(2 * s.width() + gap);
+  for (int b = 0; b < s.batch; ++b) {
+    for (int j = 0; j < s.memory; ++j) {
+      const size_t from = (static_cast<size_t>(b) * s.memory + j) * row;
+      const size_t to = (static_cast<size_t>(b) * s.memory + (head + j) % s.memory) * row;
+      std::copy_n(plain.memory.data() + from, row, ring.memory.data() + to);
+    }
+  }
+  DeviceArray<int32_t> place(std::vector<int32_t>{head});
+  place.read_only();
+  const auto bits = [&](Problem<T>& problem, const int32_t* ring_head) {
+    auto params = problem.params();
+    params.memory.ring_head = ring_head;
+    run(xlformers::cuda::relative_attention, &params);
+    DeviceArray<T> probabilities(static_cast<size_t>(s.batch) * s.heads * s.queries * s.keys());
+    const xlformers::RelativeAttentionProbabilitiesParams asked = {params, probabilities.data()};
+    run(xlformers::cuda::relative_attention_probabilities, &asked);
+    std::vector<float> all(problem.log_sum_exp.values());
+    for (const T value : problem.out.values()) all.push_back(static_cast<float>(value));
+    for (const T value : probabilities.values()) all.push_back(static_cast<float>(value));
+    return all;
+  };
+  EXPECT(bits(ring, place.data()) == bits(plain, nullptr));
+}
+
 // Head sizes of every instance and some between, lengths around tiles.
 const std::vector<Shape>& shapes() {
   static const std::vector<Shape> all = [] {
@@ -241,6 +271,17 @@ TEST(gradients_are_the_same_under_all_schedules) {
       if (first.empty()) first = gradients;
       EXPECT(gradients == first);
     });
+  }
+}
+
+TEST(a_ring_gives_what_rows_in_order_give) {
+  Shape few = {2, 2, 64, 1, 70};
+  few.starts = {0, 33};
+  for (const Shape& shape : {few, Shape{1, 2, 41, 5, 40}, Shape{1, 1, 48, 33, 19}}) {
+    for (const int head : {0, 1, shape.memory - 1}) {
+      check_ring<__nv_bfloat16>(shape, 8, head);
+      check_ring<__half>(shape, 3, head);
+    }
   }
 }
 

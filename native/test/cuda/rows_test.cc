@@ -121,6 +121,26 @@ TEST(memory_update_keeps_the_last_rows_of_half_types) {
   EXPECT(status.code == StatusCode::invalid_argument);
 }
 
+TEST(ring_append_writes_over_the_oldest_rows_of_half_types) {
+  const int64_t batch = 2, length = 5, columns = 24;
+  const std::vector<uint16_t> kept(static_cast<size_t>(batch * length * columns), 7);
+  for (const int64_t count : {0, 1, 3, 5}) {
+    for (const int64_t shift : {0, 5}) {
+      const std::vector<uint16_t> values = counted<uint16_t>(static_cast<size_t>(batch * count * columns + 5));
+      DeviceArray<uint16_t> rows(values), ring(kept);
+      DeviceArray<int32_t> head(std::vector<int32_t>{3});
+      run(cuda::ring_append, RingAppendParams{DType::bf16, batch, columns, rows.data() + shift, count, columns, count * columns,
+                                              ring.data(), length, head.data(), 1});
+      EXPECT_EQUAL(head[0], static_cast<int32_t>((3 + count) % length));
+      for (int64_t i = 0; i < batch * length * columns; ++i) {
+        const int64_t b = i / columns / length, place = i / columns % length, row = (place - 3 + length) % length;
+        const uint16_t wanted = row < count ? values[static_cast<size_t>(shift + (b * count + row) * columns + i % columns)] : 7;
+        EXPECT_EQUAL(ring[static_cast<size_t>(i)], wanted);
+      }
+    }
+  }
+}
+
 TEST(column_sums_of_many_and_few_rows) {
   struct Shape {
     int64_t rows, columns, stride;

@@ -140,8 +140,8 @@ void run_relative(Device& device, const Case& c, DType dtype) {
   p.batch = c.batch, p.heads = c.heads, p.head_dim = c.head_dim, p.query_length = c.queries;
   p.scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
   p.query = query.get(), p.query_row_stride = width, p.query_batch_stride = c.queries * width;
-  p.current = {current.get(), value_of(current), c.queries, 2 * width, c.queries * 2 * width};
-  p.memory = {memory.get(), value_of(memory), c.memory, 2 * width, c.memory * 2 * width};
+  p.current = {current.get(), value_of(current), c.queries, 2 * width, c.queries * 2 * width, nullptr};
+  p.memory = {memory.get(), value_of(memory), c.memory, 2 * width, c.memory * 2 * width, nullptr};
   p.position = position.get(), p.position_rows = keys, p.position_row_stride = width;
   p.content_bias = u.get(), p.position_bias = v.get();
   p.band_lower = -keys, p.band_segment = 1;
@@ -185,8 +185,8 @@ void run_permutation(Device& device, const Case& c, DType dtype) {
     p.query = {query.get(), c.queries, width, c.queries * width, nullptr, 0, 0, query_out.get(), query_statistics.get()};
     p.query_ranks = p.key_ranks = static_cast<const int32_t*>(ranks.get());
   }
-  p.current = {current.get(), part(current, 1), c.queries, 2 * width, c.queries * 2 * width};
-  if (c.memory > 0) p.memory = {memory.get(), part(memory, 1), c.memory, 2 * width, c.memory * 2 * width};
+  p.current = {current.get(), part(current, 1), c.queries, 2 * width, c.queries * 2 * width, nullptr};
+  if (c.memory > 0) p.memory = {memory.get(), part(memory, 1), c.memory, 2 * width, c.memory * 2 * width, nullptr};
   p.position = position.get(), p.position_rows = positions, p.position_row_stride = width, p.first_distance = -c.queries;
   p.reversed_from = c.batch;
   p.content_bias = part(biases, 0), p.position_bias = part(biases, 1), p.segment_bias = part(biases, 2);

@@ -18,7 +18,10 @@ struct Allocation {
   size_t bytes;
   bool read_only, initialized;
   Cell* cells;
+  int device;
 };
+
+thread_local int current_device = 0;
 
 std::mutex allocations_mutex;
 
@@ -48,12 +51,14 @@ void add_cells(Allocation& allocation) {
 
 }  // namespace
 
+void set_device(int device) { current_device = device; }
+
 void* allocate(size_t bytes) {
   void* memory = nullptr;
   if (posix_memalign(&memory, 256, bytes > 0 ? bytes : 1) != 0) throw std::bad_alloc();
   std::memset(memory, 0xFF, bytes);
   const std::lock_guard<std::mutex> lock(allocations_mutex);
-  allocations()[reinterpret_cast<uintptr_t>(memory)] = {bytes, false, false, nullptr};
+  allocations()[reinterpret_cast<uintptr_t>(memory)] = {bytes, false, false, nullptr, current_device};
   return memory;
 }
 
@@ -89,6 +94,7 @@ RegionTable snapshot_regions(bool shadowed) {
   const std::lock_guard<std::mutex> lock(allocations_mutex);
   RegionTable table;
   for (auto& [begin, allocation] : allocations()) {
+    if (allocation.device != current_device) continue;
     if (shadowed && !allocation.read_only) add_cells(allocation);
     const bool whole_input = allocation.read_only && allocation.initialized;
     table.regions.push_back({begin, begin + allocation.bytes, allocation.read_only, allocation.initialized,

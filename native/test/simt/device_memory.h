@@ -7,6 +7,9 @@
 
 namespace simt {
 
+// Of the calling thread, 0 at first: kernels that it launches may use memory that was allocated on the same device.
+void set_device(int device);
+
 // Exactly `bytes` bytes, aligned to 256, filled with ones (a NaN in every format), known as uninitialized.
 void* allocate(size_t bytes);
 void release(void* address);

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -48,6 +49,8 @@ void give_block(std::unique_ptr<Block> block) {
   pool().push_back(std::move(block));
 }
 
+thread_local Recording* recorder = nullptr;
+
 Fault launch_fault(const Grid& grid, const char* format, unsigned long long got, unsigned long long limit) {
   char text[256];
   std::snprintf(text, sizeof text, format, got, limit);
@@ -62,6 +65,16 @@ Options& options() {
 }
 
 Counters counters() { return {total_blocks, total_switches, total_collectives, total_accesses}; }
+
+void record_launches(Recording* recording) { recorder = recording; }
+
+Fault Recording::replay() const {
+  for (const Noted& noted : launches_) {
+    const Fault fault = run_grid(noted.grid, noted.body, noted.call.get(), noted.call_bytes);
+    if (!fault.ok()) return fault;
+  }
+  return {};
+}
 
 Fault run_grid(const Grid& grid, void (*body)(void*), void* call, size_t call_bytes) {
   Launch launch;
@@ -80,6 +93,12 @@ Fault run_grid(const Grid& grid, void (*body)(void*), void* call, size_t call_by
   if (grid.shared_bytes > launch.options.shared_limit) {
     return launch_fault(grid, "%llu bytes of shared memory, expected at most %llu", grid.shared_bytes,
                         launch.options.shared_limit);
+  }
+  if (recorder != nullptr) {
+    std::unique_ptr<std::max_align_t[]> copy(new std::max_align_t[call_bytes / sizeof(std::max_align_t) + 1]);
+    std::memcpy(copy.get(), call, call_bytes);
+    recorder->launches_.push_back({grid, body, std::move(copy), call_bytes});
+    return {};
   }
   const uint64_t count = uint64_t{blocks.x} * blocks.y * blocks.z;
   launch.body = body;

@@ -3,8 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <tuple>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "simt/fault.h"
 #include "simt/types.h"
@@ -49,10 +52,31 @@ struct Grid {
   size_t shared_bytes;
 };
 
+// Launches that were noted instead of run, to be run again and again.
+class Recording {
+ public:
+  // In the order of the launches, up to the first fault.
+  Fault replay() const;
+
+ private:
+  friend Fault run_grid(const Grid& grid, void (*body)(void*), void* call, size_t call_bytes);
+  struct Noted {
+    Grid grid;
+    void (*body)(void*);
+    std::unique_ptr<std::max_align_t[]> call;
+    size_t call_bytes;
+  };
+  std::vector<Noted> launches_;
+};
+
+// The calling thread's launches are noted in *recording; null: they run.
+void record_launches(Recording* recording);
+
 Fault run_grid(const Grid& grid, void (*body)(void*), void* call, size_t call_bytes);
 
 template <typename... Parameters, typename... Arguments>
 Fault launch(const Grid& grid, void (*kernel)(Parameters...), Arguments&&... arguments) {
+  static_assert((std::is_trivially_destructible<Parameters>::value && ...), "parameters of kernels are copied byte by byte");
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;

@@ -102,6 +102,24 @@ TEST(every_thread_of_a_grid_runs_once) {
   });
 }
 
+TEST(recorded_launches_run_when_they_are_replayed_in_their_order) {
+  DeviceArray<int> out(std::vector<int>(360)), sums(std::vector<int>{0, 0, 0});
+  simt::Recording recording;
+  simt::record_launches(&recording);
+  expect_ok(simt::launch(Grid{"where_am_i", dim3(3, 2, 2), dim3(5, 3, 2), 0}, where_am_i, out.data()));
+  expect_ok(simt::launch(Grid{"block_sum", 1, 256, 0}, block_sum, out.data(), sums.data()));
+  // What cannot be launched is told at once.
+  expect_fault(simt::launch(Grid{"nothing", 0, 1, 0}, nothing), FaultKind::launch, {"the grid is empty"});
+  simt::record_launches(nullptr);
+  EXPECT_EQUAL(out[359], 0);
+  expect_ok(recording.replay());
+  EXPECT_EQUAL(out[359], 359);
+  EXPECT_EQUAL(sums[0], 256 / 2 * 255);
+  expect_ok(recording.replay());
+  EXPECT_EQUAL(out[359], 2 * 359);
+  EXPECT_EQUAL(sums[0], 3 * 256 / 2 * 255);
+}
+
 TEST(blocks_on_two_host_threads_share_atomics) {
   std::vector<int> values(256 * 100);
   std::iota(values.begin(), values.end(), 0);

@@ -127,6 +127,19 @@ TEST(host_memory_is_not_the_devices) {
   expect_fault(run_copy(in.data(), host.data(), 32), FaultKind::out_of_bounds, {"writes 4 bytes"});
 }
 
+TEST(memory_of_another_device_is_not_this_ones) {
+  DeviceArray<float> here(std::vector<float>(32));
+  simt::set_device(1);
+  {
+    DeviceArray<float> there(std::vector<float>(32));
+    expect_ok(run_copy(there.data(), there.data(), 32));
+    expect_fault(run_copy(here.data(), there.data(), 32), FaultKind::out_of_bounds, {"reads 4 bytes"});
+    simt::set_device(0);
+    expect_fault(run_copy(here.data(), there.data(), 32), FaultKind::out_of_bounds, {"writes 4 bytes"});
+  }
+  expect_ok(run_copy(here.data(), here.data(), 32));
+}
+
 TEST(released_memory_is_not_the_devices) {
   DeviceArray<float> in(std::vector<float>(32));
   float* released;
