@@ -19,6 +19,15 @@ test('operator.ts: relative attention by itself', () => {
   expect(stdout).toMatch(/^output \[2, 100, 4, 64\], first values -?\d/);
 });
 
+test('conformer.ts: a padded batch gives what its rows give alone', () => {
+  const { status, stdout, stderr } = run('conformer.ts');
+  expect([status, stderr]).toEqual([0, '']);
+  const [, difference] = /^output \[2, 120, 4, 36\]; padded and alone differ by at most (\S+)\n/.exec(stdout) ?? [];
+  // Sums of 87 products of numbers near 1 in float32, in another order.
+  expect(Number(difference)).toBeLessThan(87 * 2 ** -24);
+  expect(stdout).toMatch(/gradient of the position projection: norm [1-9]/);
+});
+
 test('train.ts: training from a script', () => {
   const { status, stdout, stderr } = run('train.ts', path.join(repository, 'README.md'), '10');
   expect([status, stderr]).toEqual([0, '']);
