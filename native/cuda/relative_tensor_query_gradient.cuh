@@ -28,7 +28,7 @@ struct QueryGradientShared {
   T* values;  // likewise
   T* ring;    // positions [kRing][kStride], as in the forward kernel
   T* queries;              // [kQueries][kStride] where registers cannot hold them, and for dR
-  T* out_gradients;        // likewise, but for dR
+  T* out_gradients;        // likewise
   uint32_t* score_blocks;  // dU for dR
   RowFacts* facts;         // [kQueries], columns being keys, where there are no registers for them
   float* position_terms;   // [kRing]
