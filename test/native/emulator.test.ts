@@ -5,6 +5,7 @@ import { repository } from '../support/cli';
 
 const sources = path.join(repository, 'native', 'test');
 const build = path.join(repository, 'build-emulator');
+const plugin = path.join(build, 'xlformers_cuda.so');
 /** The emulator itself, the kernels that run in it, and products by a stand-in for cuBLASLt. */
 const programs = ['simt', 'cuda', 'cublaslt'];
 const testFiles = (program: string) => readdirSync(path.join(sources, program)).filter((name) => name.endsWith('_test.cc'));
@@ -95,4 +96,18 @@ describe('tests on the CUDA kernels', () => {
     },
     600_000,
   );
+
+  // What scripts/gpu/bench measures, on tiny shapes: passes, decoding and training of both models in two types of numbers.
+  test('the benchmark of whole models runs', () => {
+    const program = path.join(repository, 'scripts', 'bench', 'gpuModels.ts');
+    const args = ['-r', 'ts-node/register/transpile-only', program, '--dry'];
+    const env = { ...process.env, XLFORMERS_CUDA_PLUGIN: plugin, XLFORMERS_CUBLASLT: '' };
+    const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: repository, env, encoding: 'utf8' });
+    const rows = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { milliseconds?: number; error?: string });
+    expect([stderr, rows.flatMap(({ error }) => error ?? [])]).toEqual(['', []]);
+    expect(rows.length).toBe(12);
+  }, 600_000);
 });
