@@ -16,8 +16,8 @@ __device__ __forceinline__ int fragment_row() { return lane_index() / 4; }
 __device__ __forceinline__ int fragment_column() { return lane_index() % 4 * 2; }
 
 // Starts copying `rows` rows of `columns` columns (a multiple of 8, 16-byte aligned) to place(i), zeros up to D. row(i) null: zeros.
-// `valid`: any aligned address of the operand.
-template <int D, int kThreads, typename T, typename RowAt, typename PlaceOf>
+// `valid`: any aligned address of the operand. Not unrolled: where registers are short for the addresses of several pieces.
+template <int D, int kThreads, bool kUnrolled = (D <= 128), typename T, typename RowAt, typename PlaceOf>
 __device__ __forceinline__ void copy_rows(int rows, int columns, const T* valid, const RowAt& row, const PlaceOf& place) {
   constexpr int kPieces = D / 8;
   const auto copy = [&](int x) {
@@ -27,8 +27,7 @@ __device__ __forceinline__ void copy_rows(int rows, int columns, const T* valid,
     cp_async<16>(place(i) + column, present ? from + column : valid, present ? 16 : 0);
   };
   const int first = static_cast<int>(threadIdx.x), end = rows * kPieces;
-  if constexpr (D > 128) {
-    // Large heads leave no registers for the addresses of several pieces.
+  if constexpr (!kUnrolled) {
 #pragma unroll 1
     for (int x = first; x < end; x += kThreads) copy(x);
   } else {
@@ -117,6 +116,18 @@ __device__ __forceinline__ void pack_left(const float (&low)[4], const float (&h
   a[1] = pack<T>(low[2], low[3]);
   a[2] = pack<T>(high[0], high[1]);
   a[3] = pack<T>(high[2], high[3]);
+}
+
+// sums += A [16, 16] times 16 rows in shared memory, over the whole head.
+template <int D, typename T>
+__device__ __forceinline__ void add_columns(const uint32_t (&a)[4], const T* rows, float (&sums)[D / 8][4]) {
+#pragma unroll
+  for (int n = 0; n < D / 8; n += 2) {
+    uint32_t b[4];
+    load_columns<D>(rows, 8 * n, b);
+    mma_m16n8k16<T>(sums[n], a, b[0], b[1]);
+    mma_m16n8k16<T>(sums[n + 1], a, b[2], b[3]);
+  }
 }
 
 // The lower half of a register that holds two values.
