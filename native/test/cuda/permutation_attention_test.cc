@@ -266,6 +266,9 @@ std::vector<Shape> shapes() {
   shape = {1, 1, 16, 128, 0};  // rows see themselves and what is far behind, and between them nothing
   shape.upper = -70;
   all.push_back(shape);
+  shape = {1, 1, 40, 100, 0};  // and with a gap that is not as wide for all
+  shape.padding = true, shape.gap_begin = 32, shape.gap_end = 96;
+  all.push_back(shape);
   shape = {1, 1, 3, 1, 5};
   shape.queries = 1;
   all.push_back(shape);
