@@ -1,4 +1,4 @@
-// XLNet's attention, forward: online softmax over tiles of keys, for both streams in one launch.
+// XLNet's attention, forward: online softmax over tiles of keys. Here the kernel without tensor cores, for both streams in one launch.
 #include "cuda/permutation_pack.cuh"
 #include "cuda/permutation_tile.cuh"
 

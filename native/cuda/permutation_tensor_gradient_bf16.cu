@@ -2,6 +2,8 @@
 
 namespace xlformers::cuda {
 
-template Status launch_tensor_query_gradient(const Context&, const PermutationTensorProblem<__nv_bfloat16>&, const TensorGradientStream<__nv_bfloat16>&);
+template Status launch_tensor_query_gradient(const Context&,
+                                             const PermutationTensorProblem<__nv_bfloat16>&,
+                                             const TensorGradientStream<__nv_bfloat16>&);
 
 }  // namespace xlformers::cuda

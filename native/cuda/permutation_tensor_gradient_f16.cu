@@ -2,6 +2,8 @@
 
 namespace xlformers::cuda {
 
-template Status launch_tensor_query_gradient(const Context&, const PermutationTensorProblem<__half>&, const TensorGradientStream<__half>&);
+template Status launch_tensor_query_gradient(const Context&,
+                                             const PermutationTensorProblem<__half>&,
+                                             const TensorGradientStream<__half>&);
 
 }  // namespace xlformers::cuda

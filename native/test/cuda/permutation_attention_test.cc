@@ -164,7 +164,8 @@ std::vector<double> check_gradient(const Shape& s, int gap) {
   const Results expected = reference(s, operands, kSeed, kOffsets);
   Problem<T> problem(s, operands, gap);
   problem.put(expected);
-  DeviceArray<T> out_gradients[2] = {DeviceArray<T>(narrowed<T>(operands.out_gradient[0])), DeviceArray<T>(narrowed<T>(operands.out_gradient[1]))};
+  DeviceArray<T> out_gradients[2] = {DeviceArray<T>(narrowed<T>(operands.out_gradient[0])),
+                                     DeviceArray<T>(narrowed<T>(operands.out_gradient[1]))};
   DeviceArray<T> queries[2] = {DeviceArray<T>(problem.streams[0].query.size()), DeviceArray<T>(problem.streams[1].query.size())};
   DeviceArray<T> current(problem.current.size()), memory(problem.memory.size()), position(problem.position.size());
   DeviceArray<T> content_bias(s.width()), position_bias(s.width()), segment_bias(s.width()), segment_embedding(2 * s.width());
