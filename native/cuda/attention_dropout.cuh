@@ -37,11 +37,6 @@ struct AttentionDropout {
 // factors[c] = what dropout multiplies the probability of key `first` + c * step with, c < count. Neighbours share their numbers.
 template <typename C, int count>
 __device__ void dropout_factors(const AttentionDropout& dropout, int pair, int query, int first, int step, C (&factors)[count]) {
-  if (!dropout.active()) {
-#pragma unroll
-    for (int c = 0; c < count; ++c) factors[c] = 1;
-    return;
-  }
   int block_of = -1;
   PhiloxBlock block = {};
 #pragma unroll
@@ -53,6 +48,17 @@ __device__ void dropout_factors(const AttentionDropout& dropout, int pair, int q
     }
     factors[c] = dropout.keeps(block, key) ? static_cast<C>(dropout.scale) : C{0};
   }
+}
+
+// The same, and ones where nothing is dropped.
+template <typename C, int count>
+__device__ void kept_factors(const AttentionDropout& dropout, int pair, int query, int first, int step, C (&factors)[count]) {
+  if (dropout.active()) {
+    dropout_factors(dropout, pair, query, first, step, factors);
+    return;
+  }
+#pragma unroll
+  for (int c = 0; c < count; ++c) factors[c] = 1;
 }
 
 }  // namespace xlformers::cuda

@@ -118,6 +118,18 @@ __device__ __forceinline__ void pack_left(const float (&low)[4], const float (&h
   a[3] = pack<T>(high[2], high[3]);
 }
 
+// sums += A [16, 16] times 16 rows in shared memory, over the whole head.
+template <int D, typename T>
+__device__ __forceinline__ void add_columns(const uint32_t (&a)[4], const T* rows, float (&sums)[D / 8][4]) {
+#pragma unroll
+  for (int n = 0; n < D / 8; n += 2) {
+    uint32_t b[4];
+    load_columns<D>(rows, 8 * n, b);
+    mma_m16n8k16<T>(sums[n], a, b[0], b[1]);
+    mma_m16n8k16<T>(sums[n + 1], a, b[2], b[3]);
+  }
+}
+
 // The lower half of a register that holds two values.
 template <typename T>
 __device__ __forceinline__ float low_half(uint32_t word);

@@ -1,8 +1,7 @@
-// XLNet's attention, forward: online softmax over tiles of keys, for both streams in one launch.
+// XLNet's attention, forward: online softmax over tiles of keys. Here the kernel without tensor cores, for both streams in one launch.
 #include "cuda/attention_ring.h"
-#include "cuda/permutation_forward.h"
+#include "cuda/permutation_pack.cuh"
 #include "cuda/permutation_tile.cuh"
-#include "cuda/relative_pack.cuh"
 
 namespace xlformers::cuda {
 namespace {
@@ -93,32 +92,6 @@ __global__ void __launch_bounds__(kScalarThreads, 1)
 }
 
 template <typename T>
-Status attend_by_tensor_cores(const Context& context, const PermutationProblem<T>& problem) {
-  constexpr const char* kName = "permutation_attention";
-  const RelativeProblem<T>& given = problem.shared;
-  PermutationTensorProblem<T> tensor = {problem, given.head_dim, nullptr, nullptr};
-  RelativeProblem<T>& rows = tensor.problem.shared;
-  PermutationStream<T>* const streams[] = {&tensor.problem.content, &tensor.problem.query};
-  Status status = ok_status();
-  if (!keys_are_aligned(given) || !is_aligned(streams[0]->query) || !is_aligned(streams[1]->query)) {
-    for (PermutationStream<T>* stream : streams) {
-      if (status.ok() && stream->length > 0) {
-        const StridedRows<const T> queries = stream->query;
-        status = pack_rows(context, kName, queries, given.batch, stream->length, given, &stream->query);
-      }
-    }
-    if (status.ok()) status = pack_keys(context, kName, given, &rows);
-  }
-  rows.query = rows.key.current;  // an address that is aligned
-  if (status.ok()) status = make_position_terms(context, kName, rows, given.head_dim, &tensor.position_terms);
-  if (status.ok()) {
-    const int64_t keys = static_cast<int64_t>(rows.batch) * rows.heads * rows.band.keys;
-    status = make_terms(context, kName, KeyItems<T>{rows}, keys, given.content_bias, given.head_dim, &tensor.key_terms);
-  }
-  return status.ok() ? launch_permutation_tensor_forward(context, tensor) : status;
-}
-
-template <typename T>
 Status attend(const Context& context, const PermutationAttentionParams& params) {
   using C = Compute<T>;
   if (params.batch == 0 || params.heads == 0 || params.current.length == 0 || params.content.length + params.query.length == 0) {
@@ -128,7 +101,11 @@ Status attend(const Context& context, const PermutationAttentionParams& params) 
   const Status status = make_permutation_problem(context, Operator::permutation_attention, params, &problem);
   if (!status.ok()) return status;
   if constexpr (sizeof(T) == 2) {
-    if (problem.shared.head_dim <= kTensorHeadSize) return attend_by_tensor_cores(context, problem);
+    if (problem.shared.head_dim <= kTensorHeadSize) {
+      PermutationTensorProblem<T> tensor;
+      const Status made = make_permutation_tensor_problem(context, "permutation_attention", problem, &tensor);
+      return made.ok() ? launch_permutation_tensor_forward(context, tensor) : made;
+    }
   }
   const int64_t tiles = tiles_of_streams(problem);
   return with_scalar_columns(problem.shared.head_dim, [&](auto tag) {

@@ -1,7 +1,9 @@
 // Gradients of XLNet's attention: probabilities are computed again from the saved log-sum-exp, tile by tile (Dao et al. 2022).
 #include "cuda/permutation_key_gradient.cuh"
+#include "cuda/permutation_pack.cuh"
 #include "cuda/permutation_position_gradient.cuh"
 #include "cuda/permutation_query_gradient.cuh"
+#include "cuda/permutation_tensor_gradient.h"
 
 namespace xlformers::cuda {
 namespace {
@@ -108,6 +110,27 @@ Status make_gradient_stream(const Context& context, const PermutationProblem<T>&
                                                  static_cast<int>(given.length), shared.heads, shared.head_dim, delta});
 }
 
+// dQ of both streams.
+template <typename T>
+Status run_tensor_query_gradients(const Context& context, const PermutationGradientProblem<T>& problem) {
+  const RelativeProblem<T>& shared = problem.forward.shared;
+  PermutationTensorProblem<T> tensor;
+  Status status = make_permutation_tensor_problem(context, kName, problem.forward, &tensor);
+  const int64_t row = static_cast<int64_t>(shared.heads) * shared.head_dim;
+  for (const bool query : {false, true}) {
+    const PermutationStream<T>& stream = query ? tensor.problem.query : tensor.problem.content;
+    const PermutationGradientStream<T>& given = query ? problem.query : problem.content;
+    if (!status.ok() || stream.length == 0) continue;
+    const StridedRows<const T> out_gradient = {given.out_gradient, row, stream.length * row};
+    TensorGradientStream<T> gradient = {stream, out_gradient, given.query_gradient, given.delta, given.segment_sums};
+    if (shared.head_dim % 8 != 0 || !is_aligned(out_gradient)) {
+      status = pack_rows(context, kName, out_gradient, shared.batch, stream.length, shared, &gradient.out_gradient);
+    }
+    if (status.ok()) status = launch_tensor_query_gradient(context, tensor, gradient);
+  }
+  return status;
+}
+
 // The three large kernels: dQ of both streams; dK and dV; dR by parts of the batch.
 template <typename T>
 Status run_kernels(const Context& context, const PermutationGradientProblem<T>& problem) {
@@ -120,8 +143,13 @@ Status run_kernels(const Context& context, const PermutationGradientProblem<T>& 
   const int tiles = static_cast<int>(all_tiles);
   return with_scalar_columns(shared.head_dim, [&](auto tag) {
     constexpr int kColumns = decltype(tag)::value;
-    Status status = launch_tiles(context, forward, pairs * all_tiles, scalar_shared_bytes<C>(kColumns, 1),
-                                 permutation_scalar_query_gradient<T, kColumns>, problem, tiles);
+    Status status = ok_status();
+    if constexpr (sizeof(T) == 2 && 16 * kColumns == kTensorGradientHeadSize) {
+      status = run_tensor_query_gradients(context, problem);
+    } else {
+      status = launch_tiles(context, forward, pairs * all_tiles, scalar_shared_bytes<C>(kColumns, 1),
+                            permutation_scalar_query_gradient<T, kColumns>, problem, tiles);
+    }
     if (status.ok()) {
       status = launch_tiles(context, forward, pairs * tiles_of(shared.band.keys, kSide), scalar_shared_bytes<C>(kColumns, 2),
                             permutation_scalar_key_gradient<T, kColumns>, problem, tiles);

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kScalarThreads, 2)
     const int i = scalar_y() * kMicro + r, row = rows.row[i];
     if (row < 0) continue;
     C kept[kMicro];
-    dropout_factors(rows.stream.dropout, pair, row, column0, 1, kept);
+    kept_factors(rows.stream.dropout, pair, row, column0, 1, kept);
     T* const to = matrix + block.statistic_offset(row) * shared.band.keys;
 #pragma unroll
     for (int c = 0; c < kMicro; ++c) {

@@ -67,7 +67,7 @@ struct PermutationGradientTile : PermutationTile<T> {
       const C* const deltas = is_query() ? gradient.query.delta : gradient.content.delta;
       const C delta = present ? deltas[this->statistic_offset(row)] : C{0};
       C kept[kMicro];
-      dropout_factors(this->rows.stream.dropout, this->head.pair(), row, column0, 1, kept);
+      kept_factors(this->rows.stream.dropout, this->head.pair(), row, column0, 1, kept);
 #pragma unroll
       for (int c = 0; c < kMicro; ++c) {
         const C p = (used >> (r * kMicro + c) & 1) != 0 ? this->probability(i, probabilities[r][c]) : C{0};

@@ -22,7 +22,7 @@ __device__ void score_gradients(const RelativeGradientHead<T>& head, int query, 
     const C shift = present ? problem.log_sum_exp[head.statistic_offset(i)] : C{0};
     const C delta = present ? head.gradient.delta[head.statistic_offset(i)] : C{0};
     C kept[kMicro];
-    dropout_factors(problem.dropout, head.pair(), i, key + r * row_step, key_step, kept);
+    kept_factors(problem.dropout, head.pair(), i, key + r * row_step, key_step, kept);
 #pragma unroll
     for (int c = 0; c < kMicro; ++c) {
       const int j = key + r * row_step + c * key_step;

@@ -71,8 +71,8 @@ struct Problem {
     p.batch = s.batch, p.heads = s.heads, p.head_dim = s.head_dim;
     p.scale = s.scale();
     p.content = stream(false), p.query = stream(true);
-    p.current = {current.data(), current.data() + s.width(), s.length, row, s.length * row};
-    if (s.memory > 0) p.memory = {memory.data(), memory.data() + s.width(), s.memory, row, s.memory * row};
+    p.current = {current.data(), current.data() + s.width(), s.length, row, s.length * row, nullptr};
+    if (s.memory > 0) p.memory = {memory.data(), memory.data() + s.width(), s.memory, row, s.memory * row, nullptr};
     p.position = position.data();
     p.position_rows = s.position_rows(), p.position_row_stride = s.width() + gap, p.first_distance = s.first_distance();
     p.reversed_from = s.reversed_from;
@@ -164,7 +164,8 @@ std::vector<double> check_gradient(const Shape& s, int gap) {
   const Results expected = reference(s, operands, kSeed, kOffsets);
   Problem<T> problem(s, operands, gap);
   problem.put(expected);
-  DeviceArray<T> out_gradients[2] = {DeviceArray<T>(narrowed<T>(operands.out_gradient[0])), DeviceArray<T>(narrowed<T>(operands.out_gradient[1]))};
+  DeviceArray<T> out_gradients[2] = {DeviceArray<T>(narrowed<T>(operands.out_gradient[0])),
+                                     DeviceArray<T>(narrowed<T>(operands.out_gradient[1]))};
   DeviceArray<T> queries[2] = {DeviceArray<T>(problem.streams[0].query.size()), DeviceArray<T>(problem.streams[1].query.size())};
   DeviceArray<T> current(problem.current.size()), memory(problem.memory.size()), position(problem.position.size());
   DeviceArray<T> content_bias(s.width()), position_bias(s.width()), segment_bias(s.width()), segment_embedding(2 * s.width());
@@ -265,6 +266,9 @@ std::vector<Shape> shapes() {
   all.push_back(shape);
   shape = {1, 1, 16, 128, 0};  // rows see themselves and what is far behind, and between them nothing
   shape.upper = -70;
+  all.push_back(shape);
+  shape = {1, 1, 40, 100, 0};  // and with a gap that is not as wide for all
+  shape.padding = true, shape.gap_begin = 32, shape.gap_end = 96;
   all.push_back(shape);
   shape = {1, 1, 3, 1, 5};
   shape.queries = 1;

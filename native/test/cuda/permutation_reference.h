@@ -20,6 +20,7 @@ struct Shape {
   int queries = 0;                             // of the query stream
   bool positions = false;                      // rows of the query stream stand anywhere, some nowhere; else at 0, 1, ...
   bool segments = false, ranks = false, padding = false, biases = true, head_scale = false;
+  int gap_begin = 0, gap_end = 0;  // current keys that are padding, too, where there is any
   Mask mask = Mask::none;
   bool starts = false;
   int reversed_from = 1000;
@@ -91,7 +92,10 @@ inline Operands make_operands(const Shape& s, uint32_t seed, double (*round)(dou
     }
   }
   if (s.padding) {
-    for (const int32_t value : draw(places, 0, 4)) o.padding.push_back(value == 4);
+    for (const int32_t value : draw(places, 0, 4)) {
+      const int key = static_cast<int>(o.padding.size()) % s.length;
+      o.padding.push_back(value == 4 || (key >= s.gap_begin && key < s.gap_end));
+    }
   }
   return o;
 }

@@ -1,0 +1,24 @@
+// The tensor-core kernels of permutation_attention_gradient by number type; their instances are compiled in files of their own.
+#pragma once
+
+#include "cuda/permutation_forward.h"
+
+namespace xlformers::cuda {
+
+// Larger heads have the kernels without tensor cores.
+constexpr int kTensorGradientHeadSize = 64;
+
+template <typename T>
+struct TensorGradientStream {
+  PermutationStream<T> stream;        // aligned, as that of the tensor problem
+  StridedRows<const T> out_gradient;  // likewise
+  StridedRows<T> query_gradient;
+  const float* delta;   // [batch, heads, length]: dO . O
+  float* segment_sums;  // [batch, heads, length, 2]: sums of dS over keys of the same and of another segment
+};
+
+// The gradient of a stream's queries.
+template <typename T>
+Status launch_tensor_query_gradient(const Context& context, const PermutationTensorProblem<T>& tensor, const TensorGradientStream<T>& gradient);
+
+}  // namespace xlformers::cuda

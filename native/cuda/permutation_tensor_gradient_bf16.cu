@@ -1,0 +1,9 @@
+#include "cuda/permutation_tensor_query_gradient.cuh"
+
+namespace xlformers::cuda {
+
+template Status launch_tensor_query_gradient(const Context&,
+                                             const PermutationTensorProblem<__nv_bfloat16>&,
+                                             const TensorGradientStream<__nv_bfloat16>&);
+
+}  // namespace xlformers::cuda
