@@ -75,6 +75,13 @@ __device__ __forceinline__ void load_left(const T* rows, int k, uint32_t (&a)[4]
   ldmatrix<4>(a, rows + (matrix % 2 * 8 + lane_index() % 8) * head_stride(D) + k * 16 + matrix / 2 * 8);
 }
 
+// Fragment A [16 rows, 16 queries] of a tile [query][column] in shared memory: rows are columns [column, column + 16).
+template <typename T>
+__device__ __forceinline__ void load_left_transposed(const T* tile, int stride, int column, uint32_t (&a)[4]) {
+  const int matrix = lane_index() / 8;
+  ldmatrix_transposed<4>(a, tile + (matrix / 2 * 8 + lane_index() % 8) * stride + column + matrix % 2 * 8);
+}
+
 // sums += A B over the whole head: 16 left rows and the 8 rows at `right`, in shared memory. The left rows' fragments are `held` in
 // registers, or, for heads that those cannot hold (held has one), come from `left`.
 template <int D, int kHeld, typename T>

@@ -110,25 +110,29 @@ Status make_gradient_stream(const Context& context, const PermutationProblem<T>&
                                                  static_cast<int>(given.length), shared.heads, shared.head_dim, delta});
 }
 
-// dQ of both streams.
+// dQ of both streams; dK and dV.
 template <typename T>
-Status run_tensor_query_gradients(const Context& context, const PermutationGradientProblem<T>& problem) {
+Status run_tensor_kernels(const Context& context, const PermutationGradientProblem<T>& problem) {
   const RelativeProblem<T>& shared = problem.forward.shared;
   PermutationTensorProblem<T> tensor;
   Status status = make_permutation_tensor_problem(context, kName, problem.forward, &tensor);
   const int64_t row = static_cast<int64_t>(shared.heads) * shared.head_dim;
+  TensorGradientStream<T> streams[2];
   for (const bool query : {false, true}) {
+    TensorGradientStream<T>& gradient = streams[query ? 1 : 0];
     const PermutationStream<T>& stream = query ? tensor.problem.query : tensor.problem.content;
     const PermutationGradientStream<T>& given = query ? problem.query : problem.content;
-    if (!status.ok() || stream.length == 0) continue;
     const StridedRows<const T> out_gradient = {given.out_gradient, row, stream.length * row};
-    TensorGradientStream<T> gradient = {stream, out_gradient, given.query_gradient, given.delta, given.segment_sums};
+    gradient = {stream, out_gradient, given.query_gradient, given.delta, given.segment_sums};
+    if (!status.ok() || stream.length == 0) continue;
     if (shared.head_dim % 8 != 0 || !is_aligned(out_gradient)) {
       status = pack_rows(context, kName, out_gradient, shared.batch, stream.length, shared, &gradient.out_gradient);
     }
     if (status.ok()) status = launch_tensor_query_gradient(context, tensor, gradient);
   }
-  return status;
+  if (!status.ok()) return status;
+  return launch_tensor_key_gradient(context, tensor, streams[0], streams[1],
+                                    KeyGradientRows<T>{problem.shared.key_gradient, problem.shared.value_gradient, problem.shared.key_sums});
 }
 
 // The three large kernels: dQ of both streams; dK and dV; dR by parts of the batch.
@@ -145,14 +149,14 @@ Status run_kernels(const Context& context, const PermutationGradientProblem<T>& 
     constexpr int kColumns = decltype(tag)::value;
     Status status = ok_status();
     if constexpr (sizeof(T) == 2 && 16 * kColumns == kTensorGradientHeadSize) {
-      status = run_tensor_query_gradients(context, problem);
+      status = run_tensor_kernels(context, problem);
     } else {
       status = launch_tiles(context, forward, pairs * all_tiles, scalar_shared_bytes<C>(kColumns, 1),
                             permutation_scalar_query_gradient<T, kColumns>, problem, tiles);
-    }
-    if (status.ok()) {
-      status = launch_tiles(context, forward, pairs * tiles_of(shared.band.keys, kSide), scalar_shared_bytes<C>(kColumns, 2),
-                            permutation_scalar_key_gradient<T, kColumns>, problem, tiles);
+      if (status.ok()) {
+        status = launch_tiles(context, forward, pairs * tiles_of(shared.band.keys, kSide), scalar_shared_bytes<C>(kColumns, 2),
+                              permutation_scalar_key_gradient<T, kColumns>, problem, tiles);
+      }
     }
     if (status.ok()) {
       status = launch_tiles(context, forward, int64_t{problem.shared.splits} * shared.heads * tiles_of(shared.position_rows, kSide),

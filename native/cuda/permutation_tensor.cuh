@@ -64,6 +64,25 @@ struct PermutationTensorShared {
   }
 };
 
+// Starts copying the keys and values from `key` on into a stage, and what is known of them.
+template <int D, typename T>
+__device__ void load_key_stage(const PermutationTensorProblem<T>& tensor, const RelativeHead<T>& head, int key, int stage,
+                               const PermutationTensorShared<T, D>& shared) {
+  using Tile = PermutationTensorTile<D>;
+  constexpr int kStage = PermutationTensorShared<T, D>::kStage, kKeys = Tile::kKeys;
+  const PermutationProblem<T>& problem = tensor.problem;
+  const int keys = problem.shared.band.keys, memory = problem.shared.band.memory;
+  copy_keys<D, Tile::kThreads>(head, key, kKeys, shared.keys + stage * kStage, shared.values + stage * kStage);
+  if (threadIdx.x >= kKeys) return;
+  const int i = static_cast<int>(threadIdx.x), at = stage * kKeys + i, j = key + i;
+  copy_term(tensor.key_terms, static_cast<int64_t>(head.pair()) * keys, j, keys, shared.key_terms + at);
+  const bool ranked = problem.key_ranks != nullptr && j < keys;
+  shared.key_ranks[at] = ranked ? problem.key_ranks[static_cast<int64_t>(head.batch) * keys + j] : INT32_MIN;
+  if (problem.segment_embedding == nullptr) return;
+  const bool known = j >= memory && j < keys;
+  shared.key_segments[at] = known ? problem.segments[static_cast<int64_t>(head.batch) * problem.length + j - memory] : 0;
+}
+
 template <typename T, int D, bool kConsecutive>
 struct PermutationTensorBlock {
   using Tile = PermutationTensorTile<D>;
@@ -108,12 +127,14 @@ struct PermutationTensorBlock {
     const int i = static_cast<int>(threadIdx.x);
     if (i < kRows) rows.load(i, row0 + i, problem, stream, head);
     __syncthreads();
-    load_fragments([&](int r) { return rows.query[own + r]; }, queries);
     for (int r = own; r < own + 16; ++r) {
       if (rows.present(r)) lowest = min(lowest, rows.position[r]), highest = max(highest, rows.position[r]);
     }
   }
 
+  __device__ void load_queries() {
+    load_fragments([&](int r) { return rows.query[own + r]; }, queries);
+  }
   template <typename RowAt>
   __device__ void load_fragments(const RowAt& row, Fragments& to) const {
 #pragma unroll
@@ -125,25 +146,32 @@ struct PermutationTensorBlock {
   // The lane's rows of the block, and its columns of a step.
   __device__ int row(int half) const { return own + 8 * half + fragment_row(); }
   __device__ static int column(int n, int e) { return 8 * n + fragment_column() + e; }
+  __device__ int distance(int position, int key) const { return memory() + position - key; }
   __device__ int position_row(int distance) const { return sign * distance - operands.first_distance; }
   __device__ bool has_rows() const { return highest >= lowest; }
 
   // sums += queries [16] times 8 rows in shared memory.
   __device__ void multiply(const Fragments& left, const T* right, float (&sums)[4]) const { multiply_rows<D>(left, right, right, sums); }
 
+  // For steps over all keys.
   __device__ void begin() {
-    load_keys(0, 0);
-    if constexpr (kConsecutive) load_positions(0, kRows + kKeys);
+    load_key_stage<D>(tensor, head, 0, 0, shared);
+    begin_positions(0, kRows + kKeys);
     cp_async_commit();
+  }
+  // Starts copying the first `count` diagonals' positions, for steps from this key on.
+  template <bool kOneByOne = (D > 64)>
+  __device__ void begin_positions(int key0, int count) {
     window = kRows - 16 - own;
+    if constexpr (kConsecutive) load_positions<kOneByOne>(key0, 0, count);
   }
   // Waits for the step's operands, and starts copying the next one's.
   __device__ void begin_step(int key0, int stage) {
     cp_async_wait<0>();
     __syncthreads();
     if (key0 + kKeys < keys()) {
-      load_keys(key0 + kKeys, stage ^ 1);
-      if constexpr (kConsecutive) load_positions(key0 + kRows + kKeys, kKeys);
+      load_key_stage<D>(tensor, head, key0 + kKeys, stage ^ 1, shared);
+      if constexpr (kConsecutive) load_positions(0, key0 + kRows + kKeys, kKeys);
     }
     cp_async_commit();
   }
@@ -239,24 +267,13 @@ struct PermutationTensorBlock {
   }
 
  private:
-  __device__ void load_keys(int key, int stage) const {
-    copy_keys<D, kThreads>(head, key, kKeys, shared.keys + stage * Shared::kStage, shared.values + stage * Shared::kStage);
-    if (threadIdx.x >= kKeys) return;
-    const int i = static_cast<int>(threadIdx.x), at = stage * kKeys + i, j = key + i;
-    copy_term(tensor.key_terms, static_cast<int64_t>(head.pair()) * keys(), j, keys(), shared.key_terms + at);
-    const bool ranked = problem.key_ranks != nullptr && j < keys();
-    shared.key_ranks[at] = ranked ? problem.key_ranks[static_cast<int64_t>(head.batch) * keys() + j] : INT32_MIN;
-    if (problem.segment_embedding == nullptr) return;
-    const bool known = j >= memory() && j < keys();
-    shared.key_segments[at] = known ? problem.segments[static_cast<int64_t>(head.batch) * problem.length + j - memory()] : 0;
-  }
-
   __device__ int64_t first_term() const { return static_cast<int64_t>(head.head) * operands.position_rows; }
 
-  // Starts copying the positions of diagonals [z, z + count) and their terms.
-  __device__ void load_positions(int z, int count) const {
-    const int first = memory() + row0 + kRows - 1 - z;  // its distance, which falls with the diagonal
-    copy_rows<D, kThreads, (D > 64)>(
+  // Starts copying the positions of diagonals [z, z + count) and their terms, counted from that of the first key.
+  template <bool kOneByOne = (D > 64)>
+  __device__ void load_positions(int first_key, int z, int count) const {
+    const int first = distance(row0 + kRows - 1, first_key) - z;  // its distance, which falls with the diagonal
+    copy_rows<D, kThreads, kOneByOne>(
         count, operands.head_dim, operands.query.first, [&](int i) { return head.position(position_row(first - i)); },
         [&](int i) { return shared.ring + (z + i) % kRing * kStride; });
     for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {

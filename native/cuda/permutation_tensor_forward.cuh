@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
   const int tiles = (stream.length + kRows - 1) / kRows;
   const int pair = static_cast<int>(blockIdx.x) / tiles;
   Block block(tensor, stream, shared, rows, pair, static_cast<int>(blockIdx.x) % tiles);
+  block.load_queries();
   const int keys = block.keys();
 
   float out[D / 8][4];

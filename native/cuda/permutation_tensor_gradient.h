@@ -17,8 +17,19 @@ struct TensorGradientStream {
   float* segment_sums;  // [batch, heads, length, 2]: sums of dS over keys of the same and of another segment
 };
 
+template <typename T>
+struct KeyGradientRows {
+  JoinedRows<T> keys, values;
+  float* key_sums;  // [batch, heads, keys]: sums of dS over the rows of both streams
+};
+
 // The gradient of a stream's queries.
 template <typename T>
 Status launch_tensor_query_gradient(const Context& context, const PermutationTensorProblem<T>& tensor, const TensorGradientStream<T>& gradient);
+
+// Those of keys and values.
+template <typename T>
+Status launch_tensor_key_gradient(const Context& context, const PermutationTensorProblem<T>& tensor, const TensorGradientStream<T>& content,
+                                  const TensorGradientStream<T>& query, const KeyGradientRows<T>& to);
 
 }  // namespace xlformers::cuda

@@ -1,9 +1,7 @@
 // Gradient of the queries of a stream on the tensor cores.
 #pragma once
 
-#include "cuda/permutation_tensor.cuh"
-#include "cuda/permutation_tensor_gradient.h"
-#include "cuda/relative_tensor_gradient.cuh"
+#include "cuda/permutation_tensor_gradient.cuh"
 
 namespace xlformers::cuda {
 
@@ -16,7 +14,7 @@ namespace xlformers::cuda {
 template <typename T, int D, bool kConsecutive>
 __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
     permutation_tensor_query_gradient(const PermutationTensorProblem<T> tensor, const TensorGradientStream<T> gradient) {
-  using Block = PermutationTensorBlock<T, D, kConsecutive>;
+  using Block = PermutationTensorGradientBlock<T, D, kConsecutive, true>;
   using Rows = typename Block::Rows;
   constexpr int kRows = Block::kRows, kKeys = Block::kKeys, kKeyTiles = Block::kKeyTiles, kStrip = Block::Tile::kStripStride;
   XL_DYNAMIC_SHARED(shared_bytes);
@@ -25,31 +23,10 @@ __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
   const PermutationStream<T>& stream = gradient.stream;
   const int tiles = (stream.length + kRows - 1) / kRows;
   const int pair = static_cast<int>(blockIdx.x) / tiles;
-  Block block(tensor, stream, shared, rows, pair, static_cast<int>(blockIdx.x) % tiles);
+  Block block(tensor, gradient, shared, rows, pair, static_cast<int>(blockIdx.x) % tiles);
   const RelativeProblem<T>& operands = block.operands;
   const RelativeHead<T>& head = block.head;
   const int keys = block.keys();
-
-  typename Block::Fragments out_gradients;
-  block.load_fragments(
-      [&](int r) {
-        const int row = rows.row[block.own + r];
-        return rows.present(block.own + r) ? gradient.out_gradient.row(head.batch, row, head.column()) : nullptr;
-      },
-      out_gradients);
-  const float value_scale = head.head_scale() * static_cast<float>(stream.dropout.scale);
-  float shift[2], delta[2];  // p = 2^(exponent - shift), dS = p (dP kept - delta)
-  bool blind[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int i = block.row(half);
-    const int64_t at = static_cast<int64_t>(pair) * stream.length + rows.row[i];
-    const bool present = rows.present(i);
-    const float log_sum_exp = present ? stream.log_sum_exp[at] : 0.0f;
-    delta[half] = present ? gradient.delta[at] : 0.0f;
-    blind[half] = log_sum_exp < static_cast<float>(kBlind);
-    shift[half] = log_sum_exp * kLog2E;
-  }
 
   float sums[D / 8][4] = {};
   float segment_sums[2][2] = {};             // [half][differ], of the lane's columns
@@ -104,49 +81,27 @@ __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
   bool active = false;
   for (int key0 = 0, stage = 0; key0 < keys; key0 += kKeys, stage ^= 1) {
     block.begin_step(key0, stage);
-    uint32_t used = block.seen(key0, stage);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (!blind[half]) continue;
-#pragma unroll
-      for (int n = 0; n < kKeyTiles; ++n) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          if (key0 + block.column(n, e) < keys) used |= 1u << (8 * half + 2 * n + e);
-        }
-      }
-    }
+    const uint32_t used = block.used(key0, stage);
     const bool follows = active;
     active = __any_sync(0xFFFFFFFFu, used != 0);
     if constexpr (kConsecutive) {
       if (follows && !active) finish_diagonals();
     }
     if (active) {
-      typename Block::Scores scores = {};
-      block.add_scores(key0, stage, follows, scores);
+      typename Block::Scores probabilities;
+      block.make(key0, stage, follows, used, probabilities, score_gradients + 2);
+      if (block.problem.segment_embedding != nullptr) {
 #pragma unroll
-      for (int n = 0; n < kKeyTiles; ++n) {
-        float(&products)[4] = score_gradients[n + 2];
-        products[0] = products[1] = products[2] = products[3] = 0;
-        block.multiply(out_gradients, block.value_tile(stage) + 8 * n * Block::kStride, products);
-      }
+        for (int half = 0; half < 2; ++half) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const uint32_t kept = stream.dropout.active() ? kept_bits(stream.dropout, pair, rows.row[block.row(half)], key0) : ~0u;
+          for (int n = 0; n < kKeyTiles; ++n) {
 #pragma unroll
-        for (int n = 0; n < kKeyTiles; ++n) {
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            float p = exp2_approx(block.exponent(scores[n][2 * half + e], half, n, e, stage) - shift[half]);
-            if (blind[half]) p = 1.0f / static_cast<float>(keys);
-            if ((used >> (8 * half + 2 * n + e) & 1u) == 0) p = 0;
-            float& product = score_gradients[n + 2][2 * half + e];
-            const float factor = (kept >> (2 * n + e) & 1u) != 0 ? value_scale : 0.0f;
-            product = p * (product * factor - delta[half]);
-            if (block.problem.segment_embedding == nullptr) continue;
-            const bool differ = block.segments_differ(half, n, e, stage);
-            segment_sums[half][0] += differ ? 0.0f : product;
-            segment_sums[half][1] += differ ? product : 0.0f;
+            for (int e = 0; e < 2; ++e) {
+              const bool differ = block.segments_differ(half, n, e, stage);
+              const float each = score_gradients[n + 2][2 * half + e];
+              segment_sums[half][0] += differ ? 0.0f : each;
+              segment_sums[half][1] += differ ? each : 0.0f;
+            }
           }
         }
       }

@@ -63,13 +63,6 @@ struct ColumnGradientShared {
   }
 };
 
-// Fragment A [16 rows, 16 queries] of a tile [query][column] in shared memory: rows are columns [column, column + 16).
-template <typename T>
-__device__ __forceinline__ void load_left_transposed(const T* tile, int stride, int column, uint32_t (&a)[4]) {
-  const int matrix = lane_index() / 8;
-  ldmatrix_transposed<4>(a, tile + (matrix / 2 * 8 + lane_index() % 8) * stride + column + matrix % 2 * 8);
-}
-
 // sums[n] += A [16, 16] times columns [column, column + 8 * count) of 16 rows.
 template <typename T, int D, int count>
 __device__ __forceinline__ void add_rows(const uint32_t (&a)[4], const T* rows, int column, float (&sums)[count][4]) {

@@ -277,8 +277,8 @@ std::vector<Shape> shapes() {
 }
 
 // One that has most of it, for schedules.
-Shape everything() {
-  Shape shape = {2, 1, 24, 40, 10};
+Shape everything(int head_dim = 24, int length = 40) {
+  Shape shape = {2, 1, head_dim, length, 10};
   shape.queries = 11, shape.positions = shape.ranks = shape.segments = true, shape.reversed_from = 1, shape.dropout = 0.25;
   return shape;
 }
@@ -314,12 +314,15 @@ TEST(permutation_gradients_in_fp32_equal_the_formula) {
 }
 
 TEST(permutation_gradients_are_the_same_under_all_schedules) {
-  std::vector<double> first;
-  under_all_schedules([&] {
-    const std::vector<double> gradients = check_gradient<__half>(everything(), 8);
-    if (first.empty()) first = gradients;
-    EXPECT(gradients == first);
-  });
+  // With and without tensor cores, within and across tiles of rows and keys.
+  for (const Shape& shape : {everything(32), everything(41), everything(64, 70), everything(80)}) {
+    std::vector<double> first;
+    under_all_schedules([&] {
+      const std::vector<double> gradients = check_gradient<__half>(shape, 8);
+      if (first.empty()) first = gradients;
+      EXPECT(gradients == first);
+    });
+  }
 }
 
 TEST(permutation_probabilities_equal_the_formula) {
