@@ -40,7 +40,7 @@ template <bool kConsecutive, typename T, int D>
 __device__ void add_stream(const PermutationTensorProblem<T>& tensor, const TensorGradientStream<T>& gradient,
                            const KeyGradientShared<T, D>& shared, TileRows<T, PermutationTensorTile<D>::kRows>& rows, int pair, int first_key,
                            KeyGradientSums<T, D>& sums) {
-  using Block = PermutationTensorGradientBlock<T, D, kConsecutive, true>;
+  using Block = PermutationTensorGradientBlock<T, D, kConsecutive, false>;
   constexpr int kRows = Block::kRows, kKeys = Block::kKeys, kKeyTiles = Block::kKeyTiles, kStride = Block::kStride;
   constexpr int kTileStride = KeyGradientShared<T, D>::kTileStride;
   const uint32_t ones = pack<T>(1.0f, 1.0f);
@@ -56,8 +56,7 @@ __device__ void add_stream(const PermutationTensorProblem<T>& tensor, const Tens
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    bool active = false;
-    bool any = false;
+    bool active = false, any = false;
 #pragma unroll 1
     for (int stage = 0; stage < 2; ++stage) {
       const int key0 = first_key + stage * kKeys;
