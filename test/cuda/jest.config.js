@@ -17,7 +17,8 @@ module.exports = {
   testMatch: [
     '<rootDir>/test/ops/*.test.ts',
     '<rootDir>/test/cuda/*.ts',
-    '<rootDir>/test/models/{fixtures,xlnetFixtures}.test.ts',
+    '<rootDir>/test/models/{fixtures,training,xlnetFixtures}.test.ts',
+    '<rootDir>/test/inference/ringDecoding.test.ts',
   ],
   testPathIgnorePatterns: ['/node_modules/'],
   globalSetup: '<rootDir>/test/cuda/buildEmulator.js',

@@ -17,6 +17,12 @@ const once =
  * result. Errors of the terms of a sum have random signs, so that each stage counts once relative to the largest element.
  */
 const stages = 4;
+/**
+ * Attention's gradients of what all rows share (positions, biases, segment embeddings) add up dS over rows and keys, of which those over
+ * keys cancel: dS = P (dP - D) sums to nothing. D = dO . O is made of the rounded O, and its error, which does not cancel, is as large in
+ * proportion to the terms as all of theirs.
+ */
+const shared = (name: string, shape: readonly number[]) => /Attention/.test(name) && shape.length < 4;
 
 // Adam's weights are float32.
 const cases = operatorCases.filter(({ name }) => !name.startsWith('adam'));
@@ -29,11 +35,11 @@ describe.each(shortTypes)('%s', (dtype) => {
     const double = await evaluateCase(each, 'float64', dtype);
     const slack = 64 * epsilon.float32;
     const forward = (moves.test(name) ? 0 : once.test(name) ? roundoff : stages * roundoff) + slack;
-    const backward = (moves.test(name) ? 0 : stages * roundoff) + slack;
     short.outputs.forEach((output, index) => expectClose(output, double.outputs[index]!, forward, `output ${index}`));
     short.gradients.forEach((gradient, index) => {
       expect(gradient === null).toBe(double.gradients[index] === null);
-      if (gradient) expectClose(gradient, double.gradients[index]!, backward, `gradient ${index}`);
+      const count = moves.test(name) ? 0 : shared(name, each.shapes[index]!) ? 2 * stages : stages;
+      if (gradient) expectClose(gradient, double.gradients[index]!, count * roundoff + slack, `gradient ${index}`);
     });
   });
 

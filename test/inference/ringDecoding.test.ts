@@ -2,6 +2,7 @@
 import { noGrad, Tensor, TransformerXLLMHeadModel, type Memory, type TransformerXLOptions } from '../../lib';
 import { MemoryRing } from '../../lib/nn/memoryRing';
 import * as recording from '../../lib/record';
+import { device } from '../support/operators';
 import { TestRandom } from '../support/random';
 
 const options: TransformerXLOptions = {
@@ -13,7 +14,7 @@ const records = jest.spyOn(recording, 'record');
 beforeEach(() => records.mockClear());
 
 function makeModel(more: Partial<TransformerXLOptions> = {}): TransformerXLLMHeadModel {
-  const model = new TransformerXLLMHeadModel({ ...options, ...more }, { device: 'cpu', seed: 5 });
+  const model = new TransformerXLLMHeadModel({ ...options, ...more }, { device, seed: 5 });
   model.eval();
   return model;
 }

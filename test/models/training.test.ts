@@ -1,6 +1,7 @@
 import { type Memory, Tensor, TransformerXLLMHeadModel, XLNetLMHeadModel, openSafetensors, scope } from '../../lib';
 import { Adam } from '../../lib/train/adam';
 import { fixturePath, readGolden, readJson } from '../support/fixtures';
+import { device } from '../support/operators';
 
 interface Trajectory {
   learningRates: number[];
@@ -13,7 +14,7 @@ test('training follows PyTorch: losses, gradient norms and final weights of trai
   const folder = fixturePath('training', 'train-txl-adam');
   const { learningRates, clipGradNorm, losses, gradNorms } = readJson<Trajectory>(folder, 'case.json');
   const golden = await readGolden(folder);
-  const model = await TransformerXLLMHeadModel.fromPretrained(folder, { device: 'cpu' });
+  const model = await TransformerXLLMHeadModel.fromPretrained(folder, { device });
   model.train();
   const optimizer = new Adam(model.parameters(), {
     beta1: 0.9,
@@ -35,7 +36,7 @@ test('training follows PyTorch: losses, gradient norms and final weights of trai
     const labels = golden.get(key(index, 'labels') ?? '') ?? ids;
     optimizer.zeroGrad();
     const tensor = ({ shape, values }: typeof ids) =>
-      Tensor.from(Array.from(values), shape, { device: 'cpu', dtype: 'int32' });
+      Tensor.from(Array.from(values), shape, { device, dtype: 'int32' });
     const { loss, next } = scope(() => {
       const out = model.forward({ inputIds: tensor(ids), labels: tensor(labels), mems });
       out.loss!.backward();
@@ -75,7 +76,7 @@ test('training follows PyTorch: losses, gradient norms and final weights of trai
   const folder = fixturePath('training', 'train-xlnet-adamw');
   const { learningRates, clipGradNorm, losses, gradNorms } = readJson<Trajectory>(folder, 'case.json');
   const golden = await readGolden(folder);
-  const model = await XLNetLMHeadModel.fromPretrained(folder, { device: 'cpu' });
+  const model = await XLNetLMHeadModel.fromPretrained(folder, { device });
   model.train();
   const optimizer = new Adam(model.parameters(), {
     beta1: 0.9,
@@ -91,8 +92,8 @@ test('training follows PyTorch: losses, gradient norms and final weights of trai
     optimizer.zeroGrad();
     const input = (name: string) => golden.get(`in.${index}.${name}`)!;
     const ids = (name: string) =>
-      Tensor.from(Array.from(input(name).values), input(name).shape, { device: 'cpu', dtype: 'int32' });
-    const floats = (name: string) => Tensor.from(Array.from(input(name).values), input(name).shape, { device: 'cpu' });
+      Tensor.from(Array.from(input(name).values), input(name).shape, { device, dtype: 'int32' });
+    const floats = (name: string) => Tensor.from(Array.from(input(name).values), input(name).shape, { device });
     const loss = scope(() => {
       const out = model.forward({
         inputIds: ids('input_ids'),

@@ -82,6 +82,10 @@ describe('tests on the CUDA kernels', () => {
   const devices = readdirSync(path.join(repository, 'test', 'cuda')).filter((name) => name.endsWith('.ts'));
   test.each(devices)('%s', (name) => expect(passed(`test/cuda/${name}`)).toBeGreaterThan(0), 600_000);
 
+  // A training of each model against PyTorch's; decoding by rings and recordings.
+  const runs = ['models/training', 'inference/ringDecoding'];
+  test.each(runs)('%s', (name) => expect(passed(`test/${name}.test.ts`)).toBeGreaterThan(1), 600_000);
+
   // The folders that have most in them: memory, both attentions' bands and masks, adaptive softmax, both streams, losses, gradients.
   const fixtures: [string, string[]][] = [
     ['fixtures', ['txl-lm-div4', 'txl-pre-lnorm-tied-r', 'txl-same-length-clamp']],
