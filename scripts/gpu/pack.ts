@@ -53,7 +53,15 @@ try {
   const tsc = path.join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   const only = {
     extends: path.join(root, 'tsconfig.json'),
-    include: ['lib', 'scripts/bench/gpuModels.ts', 'test/ops', 'test/cuda', 'test/inference/ringDecoding.test.ts', 'test/models', 'test/support'],
+    include: [
+      'lib',
+      'scripts/bench/gpuModels.ts',
+      'test/ops',
+      'test/cuda',
+      'test/inference/ringDecoding.test.ts',
+      'test/models',
+      'test/support',
+    ],
   };
   const options = { outDir: staging, rootDir: root, declaration: false, sourceMap: false };
   const project = path.join(root, 'build-gpu-pack.tsconfig.json');
