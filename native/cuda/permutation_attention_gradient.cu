@@ -4,6 +4,7 @@
 #include "cuda/permutation_position_gradient.cuh"
 #include "cuda/permutation_query_gradient.cuh"
 #include "cuda/permutation_tensor_gradient.h"
+#include "cuda/relative_gradient_plan.h"
 
 namespace xlformers::cuda {
 namespace {
@@ -110,7 +111,7 @@ Status make_gradient_stream(const Context& context, const PermutationProblem<T>&
                                                  static_cast<int>(given.length), shared.heads, shared.head_dim, delta});
 }
 
-// dQ of both streams; dK and dV.
+// dQ of both streams, and dR beside it; dK and dV.
 template <typename T>
 Status run_tensor_kernels(const Context& context, const PermutationGradientProblem<T>& problem) {
   const RelativeProblem<T>& shared = problem.forward.shared;
@@ -118,6 +119,7 @@ Status run_tensor_kernels(const Context& context, const PermutationGradientProbl
   Status status = make_permutation_tensor_problem(context, kName, problem.forward, &tensor);
   const int64_t row = static_cast<int64_t>(shared.heads) * shared.head_dim;
   TensorGradientStream<T> streams[2];
+  PositionPartials positions = {problem.shared.partial, problem.shared.partial_sums, problem.shared.chunks, true};
   for (const bool query : {false, true}) {
     TensorGradientStream<T>& gradient = streams[query ? 1 : 0];
     const PermutationStream<T>& stream = query ? tensor.problem.query : tensor.problem.content;
@@ -128,7 +130,8 @@ Status run_tensor_kernels(const Context& context, const PermutationGradientProbl
     if (shared.head_dim % 8 != 0 || !is_aligned(out_gradient)) {
       status = pack_rows(context, kName, out_gradient, shared.batch, stream.length, shared, &gradient.out_gradient);
     }
-    if (status.ok()) status = launch_tensor_query_gradient(context, tensor, gradient);
+    if (status.ok()) status = launch_tensor_query_gradient(context, tensor, gradient, positions);
+    positions.begin = false;
   }
   if (!status.ok()) return status;
   return launch_tensor_key_gradient(context, tensor, streams[0], streams[1],
@@ -137,7 +140,7 @@ Status run_tensor_kernels(const Context& context, const PermutationGradientProbl
 
 // The three large kernels: dQ of both streams; dK and dV; dR by parts of the batch.
 template <typename T>
-Status run_kernels(const Context& context, const PermutationGradientProblem<T>& problem) {
+Status run_scalar_kernels(const Context& context, const PermutationGradientProblem<T>& problem) {
   using C = Compute<T>;
   constexpr int kSide = ScalarTile<C>::kSide;
   const PermutationProblem<T>& forward = problem.forward;
@@ -147,23 +150,43 @@ Status run_kernels(const Context& context, const PermutationGradientProblem<T>& 
   const int tiles = static_cast<int>(all_tiles);
   return with_scalar_columns(shared.head_dim, [&](auto tag) {
     constexpr int kColumns = decltype(tag)::value;
-    Status status = ok_status();
-    if constexpr (sizeof(T) == 2 && 16 * kColumns == kTensorGradientHeadSize) {
-      status = run_tensor_kernels(context, problem);
+    if constexpr (has_tensor_gradient<T>(16 * kColumns)) {
+      return ok_status();
     } else {
-      status = launch_tiles(context, forward, pairs * all_tiles, scalar_shared_bytes<C>(kColumns, 1),
-                            permutation_scalar_query_gradient<T, kColumns>, problem, tiles);
+      Status status = launch_tiles(context, forward, pairs * all_tiles, scalar_shared_bytes<C>(kColumns, 1),
+                                   permutation_scalar_query_gradient<T, kColumns>, problem, tiles);
       if (status.ok()) {
         status = launch_tiles(context, forward, pairs * tiles_of(shared.band.keys, kSide), scalar_shared_bytes<C>(kColumns, 2),
                               permutation_scalar_key_gradient<T, kColumns>, problem, tiles);
       }
+      if (status.ok()) {
+        status = launch_tiles(context, forward, int64_t{problem.shared.splits} * shared.heads * tiles_of(shared.position_rows, kSide),
+                              scalar_shared_bytes<C>(kColumns, 2), permutation_scalar_position_gradient<T, kColumns>, problem, tiles);
+      }
+      return status;
     }
-    if (status.ok()) {
-      status = launch_tiles(context, forward, int64_t{problem.shared.splits} * shared.heads * tiles_of(shared.position_rows, kSide),
-                            scalar_shared_bytes<C>(kColumns, 2), permutation_scalar_position_gradient<T, kColumns>, problem, tiles);
-    }
-    return status;
   });
+}
+
+// Where partial sums of dR go.
+template <typename T>
+void plan_positions(const Context& context, const PermutationProblem<T>& forward, RelativeGradientProblem<T>* shared) {
+  using C = Compute<T>;
+  const RelativeProblem<T>& operands = forward.shared;
+  int64_t columns = operands.head_dim;
+  shared->splits = position_splits(context, operands);
+  if (has_tensor_gradient<T>(operands.head_dim)) {
+    const int64_t queries = int64_t{forward.content.length} + forward.query.length;
+    columns = kTensorGradientHeadSize;
+    shared->chunks = joined_plan({operands.batch, operands.heads, operands.head_dim, queries, operands.band.keys, operands.position_rows},
+                                 context.device.multiprocessors)
+                         .chunks;
+    shared->padded_head_dim = kTensorGradientHeadSize;
+    shared->splits = queries > 0 ? operands.batch * shared->chunks : 0;
+  }
+  const int64_t rows = int64_t{shared->splits} * operands.heads * operands.position_rows;
+  shared->partial = context.workspace.allocate<C>(rows * columns);
+  shared->partial_sums = context.workspace.allocate<C>(rows);
 }
 
 template <typename T>
@@ -181,16 +204,22 @@ Status differentiate(const Context& context, const PermutationAttentionGradientP
   shared.key_gradient = gradient_rows<T>(params.memory_key_gradient, params.current_key_gradient, view);
   shared.value_gradient = gradient_rows<T>(params.memory_value_gradient, params.current_value_gradient, view);
   shared.position_gradient = static_cast<T*>(params.position_gradient);
-  shared.splits = position_splits(context, forward.shared);
+  plan_positions(context, forward, &shared);
   shared.key_sums = context.workspace.allocate<C>(static_cast<int64_t>(forward.shared.batch) * forward.shared.heads * forward.shared.band.keys);
-  shared.partial = context.workspace.allocate<C>(shared.splits * forward.shared.position_rows * width);
-  shared.partial_sums = context.workspace.allocate<C>(int64_t{shared.splits} * forward.shared.heads * forward.shared.position_rows);
   status = make_gradient_stream(context, forward, params.forward.content, params.content_out_gradient, params.content_gradient, &problem.content);
   if (status.ok()) {
     status = make_gradient_stream(context, forward, params.forward.query, params.query_out_gradient, params.query_gradient, &problem.query);
   }
-  if (status.ok()) status = run_kernels(context, problem);
-  if (status.ok()) status = for_each(context, kName, forward.shared.position_rows * width, SumPositionGradient<T>{shared});
+  const int64_t elements = forward.shared.position_rows * width;
+  if (has_tensor_gradient<T>(forward.shared.head_dim)) {
+    if constexpr (sizeof(T) == 2) {
+      if (status.ok()) status = run_tensor_kernels(context, problem);
+    }
+    if (status.ok()) status = for_each(context, kName, elements, SumDiagonalGradient<T>{shared});
+  } else {
+    if (status.ok()) status = run_scalar_kernels(context, problem);
+    if (status.ok()) status = for_each(context, kName, elements, SumPositionGradient<T>{shared});
+  }
   if (status.ok()) {
     status = sum_bias_gradients(context, kName, shared, static_cast<T*>(params.content_bias_gradient),
                                 static_cast<T*>(params.position_bias_gradient));

@@ -320,17 +320,4 @@ struct PermutationTensorBlock {
   }
 };
 
-// A block a tile of rows of the stream, none (grid.x = 0) without rows.
-template <typename T, int D>
-Status shape_of_stream(const Context& context, const char* name, const PermutationTensorProblem<T>& tensor, const PermutationStream<T>& stream,
-                       LaunchShape* shape) {
-  using Tile = PermutationTensorTile<D>;
-  const RelativeProblem<T>& operands = tensor.problem.shared;
-  const int64_t blocks = static_cast<int64_t>(operands.batch) * operands.heads * ((stream.length + Tile::kRows - 1) / Tile::kRows);
-  if (blocks > INT32_MAX) return make_status(StatusCode::unsupported, "attention of %lld tiles", static_cast<long long>(blocks));
-  *shape = {name, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads), PermutationTensorShared<T, D>::bytes(stream.slots == nullptr),
-            context.stream};
-  return ok_status();
-}
-
 }  // namespace xlformers::cuda

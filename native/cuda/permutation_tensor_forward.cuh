@@ -126,11 +126,16 @@ __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
   }
 }
 
+// A block a tile of rows of the stream.
 template <typename T, int D, bool kConsecutive>
 Status launch_tensor_stream(const Context& context, const PermutationTensorProblem<T>& tensor, const PermutationStream<T>& stream) {
-  LaunchShape shape;
-  const Status status = shape_of_stream<T, D>(context, "permutation_attention", tensor, stream, &shape);
-  if (!status.ok() || shape.grid.x == 0) return status;
+  using Tile = PermutationTensorTile<D>;
+  const RelativeProblem<T>& operands = tensor.problem.shared;
+  const int64_t blocks = static_cast<int64_t>(operands.batch) * operands.heads * ((stream.length + Tile::kRows - 1) / Tile::kRows);
+  if (blocks == 0) return ok_status();
+  if (blocks > INT32_MAX) return make_status(StatusCode::unsupported, "attention of %lld tiles", static_cast<long long>(blocks));
+  const LaunchShape shape = {"permutation_attention", dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads),
+                             PermutationTensorShared<T, D>::bytes(kConsecutive), context.stream};
   return stream.dropout.active() ? launch(shape, permutation_tensor_forward<T, D, kConsecutive, true>, tensor, stream)
                                  : launch(shape, permutation_tensor_forward<T, D, kConsecutive, false>, tensor, stream);
 }

@@ -9,6 +9,11 @@ namespace xlformers::cuda {
 constexpr int kTensorGradientHeadSize = 64;
 
 template <typename T>
+constexpr bool has_tensor_gradient(int head_dim) {
+  return sizeof(T) == 2 && head_dim <= kTensorGradientHeadSize;
+}
+
+template <typename T>
 struct TensorGradientStream {
   PermutationStream<T> stream;        // aligned, as that of the tensor problem
   StridedRows<const T> out_gradient;  // likewise
@@ -23,9 +28,18 @@ struct KeyGradientRows {
   float* key_sums;  // [batch, heads, keys]: sums of dS over the rows of both streams
 };
 
-// The gradient of a stream's queries.
+// Sums of dR, by batch row and chunk of the rows of both streams.
+struct PositionPartials {
+  float* sums;    // of dU^T Q: [batch, chunks, heads, position_rows, kTensorGradientHeadSize]
+  float* totals;  // of dU: [batch, chunks, heads, position_rows]
+  int chunks;
+  bool begin;  // there is nothing yet
+};
+
+// The gradient of a stream's queries; adds to the sums of dR.
 template <typename T>
-Status launch_tensor_query_gradient(const Context& context, const PermutationTensorProblem<T>& tensor, const TensorGradientStream<T>& gradient);
+Status launch_tensor_query_gradient(const Context& context, const PermutationTensorProblem<T>& tensor, const TensorGradientStream<T>& gradient,
+                                    const PositionPartials& positions);
 
 // Those of keys and values.
 template <typename T>

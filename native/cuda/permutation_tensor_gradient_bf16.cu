@@ -5,7 +5,8 @@ namespace xlformers::cuda {
 
 template Status launch_tensor_query_gradient(const Context&,
                                              const PermutationTensorProblem<__nv_bfloat16>&,
-                                             const TensorGradientStream<__nv_bfloat16>&);
+                                             const TensorGradientStream<__nv_bfloat16>&,
+                                             const PositionPartials&);
 template Status launch_tensor_key_gradient(const Context&,
                                            const PermutationTensorProblem<__nv_bfloat16>&,
                                            const TensorGradientStream<__nv_bfloat16>&,

@@ -1,29 +1,40 @@
-// Gradient of the queries of a stream on the tensor cores.
+// Gradient of the queries of a stream on the tensor cores, and that of positions beside it.
 #pragma once
 
+#include "cuda/permutation_position_sums.cuh"
 #include "cuda/permutation_tensor_gradient.cuh"
 
 namespace xlformers::cuda {
 
-// A block: as of the forward kernel. dU, which is dS along diagonals, comes from dS by the inverse shift in registers, and its last 16
-// columns wait for the next step; rows that say where they stand put their dS into the warp's strip, by distance, chunk for chunk.
-//
-// FLOPs: 10 * head_dim a score (rows that say where they stand: 6 * head_dim, and 4 * head_dim for each chunk). Bytes: operands once per
-// block; dQ and the sums of dS by segment once.
-// Prediction, H100: content stream of XLNet-large, B32 H16 T512 d64 (134M scores): 86 GFLOP, 570 us at 150 TFLOP/s.
 template <typename T, int D, bool kConsecutive>
-__global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
-    permutation_tensor_query_gradient(const PermutationTensorProblem<T> tensor, const TensorGradientStream<T> gradient) {
+struct StreamGradientShared : PermutationTensorShared<T, D> {
+  using Base = PermutationTensorShared<T, D>;
+  using Tile = PermutationTensorTile<D>;
+  using Positions = PositionSums<T, D, kConsecutive>;
+  T* queries;          // of the tile [kRows][kStride]
+  T* score_gradients;  // dS for dR
+
+  static constexpr size_t kBaseBytes = Base::bytes(kConsecutive);
+  static constexpr size_t kBytes = kBaseBytes + (Tile::kRows * Tile::kStride + Positions::kElements) * sizeof(T);
+
+  __device__ explicit StreamGradientShared(unsigned char* memory) : Base(memory) {
+    queries = reinterpret_cast<T*>(memory + kBaseBytes);
+    score_gradients = queries + Tile::kRows * Tile::kStride;
+  }
+};
+
+// dQ of a tile of rows; adds its part of dR. dU, which is dS along diagonals, comes from dS by the inverse shift in registers, and its last
+// 16 columns wait for the next step; rows that say where they stand put their dS into the warp's strip, by distance, chunk for chunk.
+template <typename T, int D, bool kConsecutive>
+__device__ __forceinline__ void differentiate_rows(const PermutationTensorProblem<T>& tensor, const TensorGradientStream<T>& gradient,
+                                                   const StreamGradientShared<T, D, kConsecutive>& shared,
+                                                   const PositionSums<T, D, kConsecutive>& positions,
+                                                   TileRows<T, PermutationTensorTile<D>::kRows>& rows, int pair, int tile) {
   using Block = PermutationTensorGradientBlock<T, D, kConsecutive, true>;
-  using Rows = typename Block::Rows;
   constexpr int kRows = Block::kRows, kKeys = Block::kKeys, kKeyTiles = Block::kKeyTiles, kStrip = Block::Tile::kStripStride;
-  XL_DYNAMIC_SHARED(shared_bytes);
-  XL_SHARED(rows, Rows);
-  const typename Block::Shared shared(shared_bytes);
+  constexpr int kWindow = PositionSums<T, D, kConsecutive>::kWindow;
   const PermutationStream<T>& stream = gradient.stream;
-  const int tiles = (stream.length + kRows - 1) / kRows;
-  const int pair = static_cast<int>(blockIdx.x) / tiles;
-  Block block(tensor, gradient, shared, rows, pair, static_cast<int>(blockIdx.x) % tiles);
+  Block block(tensor, gradient, shared, rows, pair, tile);
   const RelativeProblem<T>& operands = block.operands;
   const RelativeHead<T>& head = block.head;
   const int keys = block.keys();
@@ -77,10 +88,17 @@ __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
     }
   };
 
+  int first_position = INT32_MAX, last_position = -1;  // of the tile's rows that stand somewhere
+  for (int i = 0; i < kRows; ++i) {
+    if (rows.present(i)) first_position = min(first_position, rows.position[i]), last_position = max(last_position, rows.position[i]);
+  }
+  copy_tile<D, Block::kThreads>(kRows, operands.head_dim, operands.query.first, [&](int i) { return rows.query[i]; }, shared.queries);
   block.begin();
-  bool active = false;
+  bool active = false, any = false;  // in this step; in this window
   for (int key0 = 0, stage = 0; key0 < keys; key0 += kKeys, stage ^= 1) {
     block.begin_step(key0, stage);
+    const int place = key0 % kWindow;
+    if (place == 0) positions.begin_window(block.own);
     const uint32_t used = block.used(key0, stage);
     const bool follows = active;
     active = __any_sync(0xFFFFFFFFu, used != 0);
@@ -90,6 +108,14 @@ __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
     if (active) {
       typename Block::Scores probabilities;
       block.make(key0, stage, follows, used, probabilities, score_gradients + 2);
+      any = true;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int n = 0; n < kKeyTiles; ++n) {
+          positions.put(block.row(half), place + block.column(n, 0), score_gradients[n + 2][2 * half], score_gradients[n + 2][2 * half + 1]);
+        }
+      }
       if (block.problem.segment_embedding != nullptr) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -124,6 +150,10 @@ __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
       }
     }
     block.end_step();
+    if (place + kKeys == kWindow || key0 + kKeys >= keys) {
+      if (__syncthreads_or(any) != 0) positions.add(block, key0 - place, first_position, last_position);
+      any = false;
+    }
   }
   cp_async_wait<0>();
   if constexpr (kConsecutive) {
@@ -159,15 +189,49 @@ __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
   }
 }
 
+// A block: a part of the tiles of rows of one batch row and head, with sums of dR of their own.
+//
+// FLOPs: 12.4 * head_dim a score (rows that say where they stand: 6 * head_dim, 4 * head_dim for each chunk, and what PositionSums says).
+// Bytes: operands once per tile; dQ, the sums of dS by segment and those of dR once, 4 * head_dim a batch row, head and position.
+// Prediction, H100: content stream of XLNet-large, B32 H16 T512 d64 (134M scores): 106 GFLOP, 430 us at 250 TFLOP/s.
+template <typename T, int D, bool kConsecutive>
+__global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
+    permutation_tensor_query_gradient(const PermutationTensorProblem<T> tensor, const TensorGradientStream<T> gradient,
+                                      const PositionPartials to) {
+  using Tile = PermutationTensorTile<D>;
+  using Rows = TileRows<T, Tile::kRows>;
+  using Shared = StreamGradientShared<T, D, kConsecutive>;
+  XL_DYNAMIC_SHARED(shared_bytes);
+  XL_SHARED(rows, Rows);
+  const Shared shared(shared_bytes);
+  const RelativeProblem<T>& operands = tensor.problem.shared;
+  const int pair = static_cast<int>(blockIdx.x) / to.chunks, chunk = static_cast<int>(blockIdx.x) % to.chunks;
+  const typename Shared::Positions positions(to, chunk, pair / operands.heads, operands, pair % operands.heads, shared.score_gradients,
+                                             shared.queries);
+  if (to.begin) positions.clear();
+  const int64_t tiles = (gradient.stream.length + Tile::kRows - 1) / Tile::kRows;
+  const int end = static_cast<int>(tiles * (chunk + 1) / to.chunks);
+  for (int tile = static_cast<int>(tiles * chunk / to.chunks); tile < end; ++tile) {
+    __syncthreads();
+    differentiate_rows<T, D, kConsecutive>(tensor, gradient, shared, positions, rows, pair, tile);
+  }
+}
+
 template <typename T>
-Status launch_tensor_query_gradient(const Context& context, const PermutationTensorProblem<T>& tensor, const TensorGradientStream<T>& gradient) {
+Status launch_tensor_query_gradient(const Context& context, const PermutationTensorProblem<T>& tensor, const TensorGradientStream<T>& gradient,
+                                    const PositionPartials& positions) {
   constexpr int D = kTensorGradientHeadSize;
-  const bool consecutive = gradient.stream.slots == nullptr;
-  LaunchShape shape;
-  const Status status = shape_of_stream<T, D>(context, "permutation_attention_gradient", tensor, gradient.stream, &shape);
-  if (!status.ok() || shape.grid.x == 0) return status;
-  return consecutive ? launch(shape, permutation_tensor_query_gradient<T, D, true>, tensor, gradient)
-                     : launch(shape, permutation_tensor_query_gradient<T, D, false>, tensor, gradient);
+  const RelativeProblem<T>& operands = tensor.problem.shared;
+  const int64_t blocks = static_cast<int64_t>(operands.batch) * operands.heads * positions.chunks;
+  if (blocks == 0) return ok_status();
+  if (blocks > INT32_MAX) return make_status(StatusCode::unsupported, "attention of %lld blocks", static_cast<long long>(blocks));
+  const auto run = [&](auto tag) {
+    constexpr bool kConsecutive = decltype(tag)::value;
+    return launch({"permutation_attention_gradient", dim3(static_cast<unsigned>(blocks)), dim3(PermutationTensorTile<D>::kThreads),
+                   StreamGradientShared<T, D, kConsecutive>::kBytes, context.stream},
+                  permutation_tensor_query_gradient<T, D, kConsecutive>, tensor, gradient, positions);
+  };
+  return gradient.stream.slots == nullptr ? run(std::true_type{}) : run(std::false_type{});
 }
 
 }  // namespace xlformers::cuda

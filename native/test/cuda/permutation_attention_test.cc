@@ -270,6 +270,12 @@ std::vector<Shape> shapes() {
   shape = {1, 1, 40, 100, 0};  // and with a gap that is not as wide for all
   shape.padding = true, shape.gap_begin = 32, shape.gap_end = 96;
   all.push_back(shape);
+  shape = {1, 1, 64, 150, 137};  // dR across windows of keys and parts of the rows, with gaps between rows and a window that nobody sees
+  shape.queries = 70, shape.positions = shape.ranks = shape.padding = true, shape.lower = -140, shape.gap_begin = 0, shape.gap_end = 128;
+  all.push_back(shape);
+  shape = {2, 4, 32, 131, 0};  // and across tiles of one part, as batch rows and heads fill the device; the second batch row backwards
+  shape.queries = 131, shape.reversed_from = 1, shape.upper = 90;
+  all.push_back(shape);
   shape = {1, 1, 3, 1, 5};
   shape.queries = 1;
   all.push_back(shape);
