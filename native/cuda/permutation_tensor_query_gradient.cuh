@@ -191,9 +191,9 @@ __device__ __forceinline__ void differentiate_rows(const PermutationTensorProble
 
 // A block: a part of the tiles of rows of one batch row and head, with sums of dR of their own.
 //
-// FLOPs: 12.4 * head_dim a score (rows that say where they stand: 6 * head_dim, 4 * head_dim for each chunk, and what PositionSums says).
+// FLOPs: 12.25 * head_dim a score (rows that say where they stand: 6 * head_dim, 4 * head_dim for each chunk, and what PositionSums says).
 // Bytes: operands once per tile; dQ, the sums of dS by segment and those of dR once, 4 * head_dim a batch row, head and position.
-// Prediction, H100: content stream of XLNet-large, B32 H16 T512 d64 (134M scores): 106 GFLOP, 430 us at 250 TFLOP/s.
+// Prediction, H100: content stream of XLNet-large, B32 H16 T512 d64 (134M scores): 105 GFLOP, 420 us at 250 TFLOP/s.
 template <typename T, int D, bool kConsecutive>
 __global__ void __launch_bounds__(PermutationTensorTile<D>::kThreads, 2)
     permutation_tensor_query_gradient(const PermutationTensorProblem<T> tensor, const TensorGradientStream<T> gradient,
