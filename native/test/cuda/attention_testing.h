@@ -16,6 +16,7 @@ namespace attention_test {
 
 using simt::DeviceArray;
 using simt::testing::OperatorRunner;
+using simt::testing::as_doubles;
 using simt::testing::expect_ok;
 using simt::testing::fail;
 using xlformers::DType;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <random>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -65,6 +66,10 @@ const std::vector<NamedSchedule>& all_schedules();
 
 // Runs the body once per schedule; a failure says under which.
 void under_all_schedules(const std::function<void()>& body);
+
+// Runs the body for `count` random cases, or those that the command line asks for. Each has numbers of its own, the same on every machine; a
+// failure says which case it was.
+void for_random_cases(int count, const std::function<void(uint32_t number, std::mt19937& engine)>& body);
 
 // Numbers in [-1, 1), multiples of 2^-7: exact in bf16, fp16 and tf32, and so are their products in fp32.
 std::vector<float> short_numbers(size_t count, uint32_t seed);
