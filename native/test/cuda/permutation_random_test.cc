@@ -6,20 +6,6 @@ using namespace permutation_test;
 
 namespace {
 
-// Cases below this number have shapes that the emulator does at once, the others those that a GPU does.
-constexpr uint32_t kSmallCases = 1000;
-
-class Draw {
- public:
-  explicit Draw(std::mt19937& engine) : engine_(engine) {}
-
-  int in(int low, int high) { return low + static_cast<int>(engine_() % static_cast<unsigned>(high - low + 1)); }
-  bool one_of(int count) { return in(1, count) == 1; }
-
- private:
-  std::mt19937& engine_;
-};
-
 // Multiples of 8 up to 64 go to the tensor cores as they are, others are packed; large ones have kernels of their own.
 int random_head_dim(Draw& draw) {
   switch (draw.in(0, 7)) {
@@ -32,8 +18,8 @@ int random_head_dim(Draw& draw) {
 }
 
 Shape random_shape(Draw& draw, bool small) {
-  Shape s = {draw.in(1, 3), draw.in(1, small ? 2 : 3), random_head_dim(draw), draw.in(1, small ? 70 : 200), 0};
-  if (!draw.one_of(3)) s.memory = draw.in(1, small ? 60 : 400);
+  Shape s = {draw.in(1, 3), draw.in(1, small ? 2 : 3), random_head_dim(draw), draw.in(1, small ? 48 : 200), 0};
+  if (!draw.one_of(3)) s.memory = draw.in(1, small ? 40 : 400);
   if (!draw.one_of(4)) {
     s.positions = !draw.one_of(3);
     s.queries = draw.in(1, s.positions ? s.length + 20 : s.length);
@@ -62,8 +48,7 @@ void check_all(const Shape& shape, int gap, uint32_t seed, Shares* shares) {
 
 TEST(random_permutations_equal_the_formula) {
   Shares shares;
-  for_random_cases(small_device().emulated ? 48 : 1500, [&](uint32_t number, std::mt19937& engine) {
-    Draw draw(engine);
+  for_random_cases(small_device().emulated ? 40 : 1000 + kSmallCases, [&](uint32_t number, Draw& draw) {
     const Shape shape = random_shape(draw, number < kSmallCases);
     constexpr int kGaps[] = {0, 3, 8};
     const int gap = kGaps[draw.in(0, 2)];
@@ -76,7 +61,8 @@ TEST(random_permutations_equal_the_formula) {
   });
   for (const auto& [name, share] : shares) {
     std::printf("  %s: errors of %.2f of their bounds on average, %.2f at most\n", name.c_str(), share.sum / share.count, share.most);
-    // A bound that errors stay far below would prove little.
-    if (share.count >= 8 && name.compare(0, 3, "f32") != 0) EXPECT(share.most > 0.05);
+    // Bounds that errors in 16 bits stay far below would prove little. (log_sum_exp is in fp32.)
+    if (share.count < 8 || name.compare(0, 3, "f32") == 0 || name.find("log_sum_exp") != std::string::npos) continue;
+    EXPECT(share.most > 0.05);
   }
 }

@@ -22,8 +22,7 @@ std::vector<Test>& tests() {
 // What the command line says.
 struct AskedCases {
   bool asked = false;
-  uint32_t first = 0;
-  int count = 0;
+  uint32_t first = 0, count = 0;
 };
 AskedCases asked_cases;
 
@@ -68,13 +67,12 @@ void under_all_schedules(const std::function<void()>& body) {
   }
 }
 
-void for_random_cases(int count, const std::function<void(uint32_t, std::mt19937&)>& body) {
-  const uint32_t first = asked_cases.asked ? asked_cases.first : 0;
-  const uint32_t end = first + static_cast<uint32_t>(asked_cases.asked ? asked_cases.count : count);
-  for (uint32_t number = first; number != end; ++number) {
-    std::mt19937 engine(number);
+void for_random_cases(uint32_t count, const std::function<void(uint32_t, Draw&)>& body) {
+  const AskedCases cases = asked_cases.asked ? asked_cases : AskedCases{true, 0, count};
+  for (uint32_t number = cases.first; number != cases.first + cases.count; ++number) {
+    Draw draw(number);
     try {
-      body(number, engine);
+      body(number, draw);
     } catch (const std::exception& error) {
       throw std::runtime_error(std::string(error.what()) + " (--cases " + std::to_string(number) + " 1)");
     }
@@ -95,8 +93,8 @@ std::vector<float> short_numbers(size_t count, uint32_t seed) {
 
 int main(int count, char** arguments) {
   if (count > 3 && std::strcmp(arguments[count - 3], "--cases") == 0) {
-    const uint32_t first = static_cast<uint32_t>(std::strtoul(arguments[count - 2], nullptr, 10));
-    simt::testing::asked_cases = {true, first, std::atoi(arguments[count - 1])};
+    const auto number = [&](int behind) { return static_cast<uint32_t>(std::strtoul(arguments[count - behind], nullptr, 10)); };
+    simt::testing::asked_cases = {true, number(2), number(1)};
     count -= 3;
   }
   int failures = 0;
