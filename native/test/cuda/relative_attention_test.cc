@@ -1,7 +1,5 @@
 // Relative attention in bf16 and fp16, which the operator harness does not have, against double precision: odd shapes, bands, memory,
 // strides and schedules.
-#include <random>
-
 #include "cuda/attention_testing.h"
 #include "cuda/relative_gradient.h"
 #include "cuda/relative_gradient_plan.h"
@@ -219,16 +217,15 @@ const std::vector<Shape>& shapes() {
 }
 
 // Anything that the operator takes, of sizes that a GPU has done in no time; in the emulator, smaller ones.
-Shape random_shape(std::mt19937& engine, bool small) {
-  const auto in = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(engine); };
-  const auto one_of = [&](int count) { return in(1, count) == 1; };
-  Shape shape = {in(1, 3), in(1, 3), in(1, one_of(4) ? 256 : 80), in(1, small ? 40 : 200), one_of(3) ? 0 : in(1, small ? 60 : 400)};
-  if (one_of(3)) shape.upper = one_of(2) ? 1000 : in(-std::min(shape.memory, 5), 5);
-  if (one_of(3)) shape.lower = in(-20, shape.memory + std::min(0, shape.upper)), shape.segment = in(1, 20);
-  shape.biases = !one_of(4), shape.head_scale = one_of(4), shape.dropout = one_of(3) ? 0.25 : 0;
-  if (one_of(4) && shape.memory > 0) {
+Shape random_shape(Draw& draw, bool small) {
+  Shape shape = {draw.in(1, 3), draw.in(1, 3), draw.in(1, draw.one_of(4) ? 256 : 80), draw.in(1, small ? 40 : 200), 0};
+  if (!draw.one_of(3)) shape.memory = draw.in(1, small ? 60 : 400);
+  if (draw.one_of(3)) shape.upper = draw.one_of(2) ? 1000 : draw.in(-std::min(shape.memory, 5), 5);
+  if (draw.one_of(3)) shape.lower = draw.in(-20, shape.memory + std::min(0, shape.upper)), shape.segment = draw.in(1, 20);
+  shape.biases = !draw.one_of(4), shape.head_scale = draw.one_of(4), shape.dropout = draw.one_of(3) ? 0.25 : 0;
+  if (draw.one_of(4) && shape.memory > 0) {
     // No farther than what the first query sees, or it would see nothing.
-    for (int b = 0; b < shape.batch; ++b) shape.starts.push_back(in(0, shape.memory + std::min(0, shape.upper)));
+    for (int b = 0; b < shape.batch; ++b) shape.starts.push_back(draw.in(0, shape.memory + std::min(0, shape.upper)));
   }
   return shape;
 }
@@ -236,15 +233,16 @@ Shape random_shape(std::mt19937& engine, bool small) {
 }  // namespace
 
 TEST(random_shapes_equal_the_formula) {
-  const bool emulated = small_device().emulated;
-  std::mt19937 engine(2019);
-  for (int round = 0; round < (emulated ? 6 : 500); ++round) {
-    check_forward<__nv_bfloat16>(random_shape(engine, emulated), 8);
-    check_forward<__half>(random_shape(engine, emulated), 3);
-    check_forward<float>(random_shape(engine, emulated), 0);
-    check_gradient<__nv_bfloat16>(random_shape(engine, emulated), 8, -1);
-    check_gradient<__half>(random_shape(engine, emulated), 8, -1);
-  }
+  for_random_cases(small_device().emulated ? 30 : 2500 + kSmallCases, [](uint32_t number, Draw& draw) {
+    const Shape shape = random_shape(draw, number < kSmallCases);
+    switch (number % 5) {
+      case 0: return check_forward<__nv_bfloat16>(shape, 8);
+      case 1: return check_forward<__half>(shape, 3);
+      case 2: return check_forward<float>(shape, 0);
+      case 3: check_gradient<__nv_bfloat16>(shape, 8, -1); return;
+      default: check_gradient<__half>(shape, 8, -1);
+    }
+  });
 }
 
 TEST(forward_in_bf16_equals_the_formula) {

@@ -1,4 +1,5 @@
-// simt_test [part of a name]: runs the tests and prints a line for each, "ok NAME" or "not ok NAME: why".
+// simt_test [part of a name] [--cases FIRST COUNT]: runs the tests and prints a line for each, "ok NAME" or "not ok NAME: why". Of random
+// cases, those numbers.
 #include "simt/testing.h"
 
 #include <chrono>
@@ -17,6 +18,13 @@ std::vector<Test>& tests() {
   static std::vector<Test> all;
   return all;
 }
+
+// What the command line says.
+struct AskedCases {
+  bool asked = false;
+  uint32_t first = 0, count = 0;
+};
+AskedCases asked_cases;
 
 }  // namespace
 
@@ -59,6 +67,18 @@ void under_all_schedules(const std::function<void()>& body) {
   }
 }
 
+void for_random_cases(uint32_t count, const std::function<void(uint32_t, Draw&)>& body) {
+  const AskedCases cases = asked_cases.asked ? asked_cases : AskedCases{true, 0, count};
+  for (uint32_t number = cases.first; number != cases.first + cases.count; ++number) {
+    Draw draw(number);
+    try {
+      body(number, draw);
+    } catch (const std::exception& error) {
+      throw std::runtime_error(std::string(error.what()) + " (--cases " + std::to_string(number) + " 1)");
+    }
+  }
+}
+
 std::vector<float> short_numbers(size_t count, uint32_t seed) {
   std::vector<float> numbers(count);
   uint32_t state = seed * 2654435761u + 1;
@@ -72,6 +92,11 @@ std::vector<float> short_numbers(size_t count, uint32_t seed) {
 }  // namespace simt::testing
 
 int main(int count, char** arguments) {
+  if (count > 3 && std::strcmp(arguments[count - 3], "--cases") == 0) {
+    const auto number = [&](int behind) { return static_cast<uint32_t>(std::strtoul(arguments[count - behind], nullptr, 10)); };
+    simt::testing::asked_cases = {true, number(2), number(1)};
+    count -= 3;
+  }
   int failures = 0;
   for (const auto& test : simt::testing::tests()) {
     if (count > 1 && std::strstr(test.name, arguments[1]) == nullptr) continue;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <random>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -65,6 +66,22 @@ const std::vector<NamedSchedule>& all_schedules();
 
 // Runs the body once per schedule; a failure says under which.
 void under_all_schedules(const std::function<void()>& body);
+
+// Random choices, the same on every machine.
+class Draw {
+ public:
+  explicit Draw(uint32_t seed) : engine_(seed) {}
+
+  int in(int low, int high) { return low + static_cast<int>(engine_() % static_cast<unsigned>(high - low + 1)); }
+  bool one_of(int count) { return in(1, count) == 1; }
+
+ private:
+  std::mt19937 engine_;
+};
+
+// Runs the body for random cases 0 to count - 1, or for those that the command line asks for. Each draws from numbers of its own; a failure
+// says which case it was.
+void for_random_cases(uint32_t count, const std::function<void(uint32_t number, Draw& draw)>& body);
 
 // Numbers in [-1, 1), multiples of 2^-7: exact in bf16, fp16 and tf32, and so are their products in fp32.
 std::vector<float> short_numbers(size_t count, uint32_t seed);
