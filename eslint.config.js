@@ -21,6 +21,24 @@ const everything = {
   message: 'Name the file: lib/index.ts holds all floors.',
 };
 
+const modules = [
+  {
+    selector: "CallExpression[callee.name='createRequire'], MemberExpression[property.name='dlopen']",
+    message: 'lib/native.ts alone loads a .node file.',
+  },
+  { selector: 'ImportExpression', message: 'Imports stand at the head of a file, where the floors are checked.' },
+];
+
+/** Node 20: `{ ...a, b }` takes 2 to 25 us, a new hidden class each time; `{ b, ...a }` 0.1. An operator's whole call takes 10. */
+const spreadFirst = {
+  selector: 'ObjectExpression[properties.length>1] > SpreadElement:first-child',
+  message: 'On the way of every call: let the spread stand behind the properties, or use Object.assign.',
+};
+
+function syntax(restrictions) {
+  return { 'no-restricted-syntax': ['error', ...restrictions] };
+}
+
 function floor(folder) {
   const names = above[folder] ?? [];
   const patterns = [everything];
@@ -68,19 +86,7 @@ module.exports = tseslint.config(
       ],
     },
   },
-  {
-    files: ['lib/**/*.ts'],
-    // The addon's loader, and the hub's, whose client is an optional package.
-    ignores: ['lib/native.ts', 'lib/checkpoints/hub.ts'],
-    rules: {
-      'no-restricted-syntax': [
-        'error',
-        {
-          selector: "CallExpression[callee.name='createRequire'], MemberExpression[property.name='dlopen']",
-          message: 'lib/native.ts alone loads a .node file.',
-        },
-        { selector: 'ImportExpression', message: 'Imports stand at the head of a file, where the floors are checked.' },
-      ],
-    },
-  },
+  // The addon's loader, and the hub's, whose client is an optional package.
+  { files: ['lib/**/*.ts'], ignores: ['lib/native.ts', 'lib/checkpoints/hub.ts'], rules: syntax(modules) },
+  { files: ['lib/{ops,nn}/**/*.ts'], rules: syntax([...modules, spreadFirst]) },
 );

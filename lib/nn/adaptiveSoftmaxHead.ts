@@ -91,16 +91,16 @@ export class AdaptiveSoftmaxHead {
       return taken.get(weight) as T;
     };
     const { clusters, clusterWeight, clusterBias } = this.weights;
-    return {
-      ...this.weights,
-      clusters: clusters.map((cluster) => ({
-        ...cluster,
-        weight: take(cluster.weight),
-        bias: take(cluster.bias),
-        projection: take(cluster.projection),
-      })),
+    return Object.assign({}, this.weights, {
+      clusters: clusters.map((cluster) =>
+        Object.assign({}, cluster, {
+          weight: take(cluster.weight),
+          bias: take(cluster.bias),
+          projection: take(cluster.projection),
+        }),
+      ),
       clusterWeight: take(clusterWeight),
       clusterBias: take(clusterBias),
-    };
+    });
   }
 }

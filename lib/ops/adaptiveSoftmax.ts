@@ -49,13 +49,13 @@ export function adaptiveSoftmaxLoss(hidden: Tensor, labels: Tensor, operands: Ad
   const common = { dtype: dtypeDetail(dtype).native, rows, dModel, reversedClusters };
   withClusters(operands, operandValues(operands), (clusters) =>
     native.adaptiveSoftmaxLoss({
-      ...common,
       hidden: hidden.buffer,
       labels: labels.buffer,
       clusterWeight: clusterWeight?.buffer ?? null,
       clusterBias: clusterBias?.buffer ?? null,
       loss: loss.buffer,
       clusters,
+      ...common,
     }),
   );
   // Tied weights appear once: a tensor's gradient is the sum over its uses.
@@ -87,7 +87,6 @@ export function adaptiveSoftmaxLoss(hidden: Tensor, labels: Tensor, operands: Ad
           operandValues(operands).map((tensor) => tensor && savedOf(tensor)),
           (clusters) =>
             native.adaptiveSoftmaxLossGradient({
-              ...common,
               hidden: savedHidden.buffer,
               labels: savedLabels.buffer,
               clusterWeight: clusterWeight && savedOf(clusterWeight).buffer,
@@ -97,6 +96,7 @@ export function adaptiveSoftmaxLoss(hidden: Tensor, labels: Tensor, operands: Ad
               clusterWeightGradient: clusterWeightGradient?.buffer ?? null,
               clusterBiasGradient: clusterBiasGradient?.buffer ?? null,
               clusters,
+              ...common,
             }),
           uses,
         );

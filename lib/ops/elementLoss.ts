@@ -20,7 +20,7 @@ function elementLoss(name: 'squaredError' | 'binaryCrossEntropy', x: Tensor, tar
   const { dtype, device, shape } = x;
   const kind = { dtype: dtypeDetail(dtype).native, count: x.size };
   const loss = Tensor.empty(shape, statisticsDType(dtype), device);
-  native[name]({ ...kind, x: x.buffer, target: target.buffer, loss: loss.buffer });
+  native[name]({ x: x.buffer, target: target.buffer, loss: loss.buffer, ...kind });
   if (needsTape([x])) {
     record({
       name,
@@ -31,11 +31,11 @@ function elementLoss(name: 'squaredError' | 'binaryCrossEntropy', x: Tensor, tar
         const [savedX, savedTarget] = saved as [Tensor, Tensor];
         const xGradient = Tensor.empty(shape, dtype, device);
         native[`${name}Gradient`]({
-          ...kind,
           x: savedX.buffer,
           target: savedTarget.buffer,
           lossGradient: (gradient as Tensor).buffer,
           xGradient: xGradient.buffer,
+          ...kind,
         });
         return [xGradient];
       },

@@ -35,7 +35,7 @@ export function embedding(ids: Tensor, table: Tensor, options: EmbeddingOptions 
     scale,
   };
   const result = Tensor.empty([...ids.shape, columns], table.dtype, table.device);
-  native.embedding({ ...common, accumulate: false, ids: ids.buffer, table: table.buffer, out: result.buffer });
+  native.embedding({ accumulate: false, ids: ids.buffer, table: table.buffer, out: result.buffer, ...common });
   if (needsTape([table])) {
     record({
       name: 'embedding',
@@ -45,11 +45,11 @@ export function embedding(ids: Tensor, table: Tensor, options: EmbeddingOptions 
       gradient: ([gradient], context) => {
         const { tensor, accumulate } = context.target(0);
         native.embeddingGradient({
-          ...common,
           accumulate,
           ids: (context.saved[0] as Tensor).buffer,
           outGradient: (gradient as Tensor).buffer,
           tableGradient: tensor.buffer,
+          ...common,
         });
         return [null];
       },

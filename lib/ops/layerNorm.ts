@@ -52,7 +52,6 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: Laye
   const rstd = taped ? Tensor.empty([rows], statisticsDType(dtype), device) : null;
   const common = { dtype: dtypeDetail(dtype).native, rows, columns, dropout, seed, offset };
   native.layerNorm({
-    ...common,
     epsilon,
     x: x.buffer,
     residual: residual?.buffer ?? null,
@@ -62,6 +61,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: Laye
     mean: mean?.buffer ?? null,
     rstd: rstd?.buffer ?? null,
     y: y.buffer,
+    ...common,
   });
   if (sum && mean && rstd) {
     const { shape } = x;
@@ -80,7 +80,6 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: Laye
         const weightGradient = empty([columns]);
         const biasGradient = empty([columns]);
         native.layerNormGradient({
-          ...common,
           sum: savedSum.buffer,
           mean: savedMean.buffer,
           rstd: savedRstd.buffer,
@@ -90,6 +89,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: Laye
           residualGradient: residualGradient?.buffer ?? null,
           weightGradient: weightGradient.buffer,
           biasGradient: biasGradient.buffer,
+          ...common,
         });
         return [xGradient ?? residualGradient, residualGradient, weightGradient, biasGradient];
       },

@@ -30,7 +30,7 @@ function meanOf(x: Tensor, labels: Tensor | null): Tensor {
   const { dtype, device, shape } = x;
   const kind = { dtype: dtypeDetail(dtype).native, count: x.size };
   const statistics = Tensor.empty([2], statisticsDType(dtype), device);
-  native.meanNonzero({ ...kind, x: x.buffer, labels: labels?.buffer ?? null, out: statistics.buffer });
+  native.meanNonzero({ x: x.buffer, labels: labels?.buffer ?? null, out: statistics.buffer, ...kind });
   const first = slice(statistics, 0, 0, 1);
   const mean = reshape(first, []);
   first.dispose();
@@ -44,12 +44,12 @@ function meanOf(x: Tensor, labels: Tensor | null): Tensor {
         const [savedX, savedStatistics, savedLabels] = saved as [Tensor, Tensor, Tensor | undefined];
         const xGradient = Tensor.empty(shape, dtype, device);
         native.meanNonzeroGradient({
-          ...kind,
           x: savedX.buffer,
           labels: savedLabels?.buffer ?? null,
           out: savedStatistics.buffer,
           outGradient: (gradient as Tensor).buffer,
           xGradient: xGradient.buffer,
+          ...kind,
         });
         return [xGradient];
       },

@@ -316,13 +316,12 @@ function block({ geometry, numbers, offsets }: Call, operands: Operands, results
   });
   const optional = (name: OperandName) => operands[name]?.buffer ?? null;
   return {
-    ...numbers,
     batch,
     heads,
     headDim,
     content: stream('content'),
     query: stream('query'),
-    memory: { ...rows(operands.memoryKey, operands.memoryValue, memoryLength), ringHead: optional('memoryHead') },
+    memory: { ringHead: optional('memoryHead'), ...rows(operands.memoryKey, operands.memoryValue, memoryLength) },
     current: rows(operands.key, operands.value, length),
     position: (operands.position as Tensor).buffer,
     positionRowStride: width,
@@ -338,6 +337,7 @@ function block({ geometry, numbers, offsets }: Call, operands: Operands, results
     keyMask: optional('keyMask'),
     memoryStarts: optional('memoryStarts'),
     headScale: optional('headScale'),
+    ...numbers,
   };
 }
 

@@ -313,7 +313,6 @@ function withForward(
 ): void {
   withViews(operands, (views) =>
     use({
-      ...call,
       query: views.query as NativeBuffer,
       memory: {
         key: views.memoryKey,
@@ -337,6 +336,7 @@ function withForward(
       memoryStarts: memoryStarts?.buffer ?? null,
       out: output.buffer,
       logSumExp: logSumExp.buffer,
+      ...call,
     }),
   );
 }
@@ -388,7 +388,7 @@ function distinctTensors(operands: Operands): Tensor[] {
 }
 
 function mapTensors(operands: Operands, map: (tensor: Tensor) => Tensor): Operands {
-  const mapped = (rows: Rows): Rows => ({ ...rows, tensor: map(rows.tensor) });
+  const mapped = (rows: Rows): Rows => Object.assign({}, rows, { tensor: map(rows.tensor) });
   return {
     query: mapped(operands.query),
     key: mapped(operands.key),

@@ -21,11 +21,11 @@ export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
   const logSumExp = Tensor.empty([rows], statisticsDType(dtype), device);
   const common = { dtype: dtypeDetail(dtype).native, rows, columns };
   native.softmaxCrossEntropy({
-    ...common,
     logits: logits.buffer,
     labels: labels.buffer,
     logSumExp: logSumExp.buffer,
     loss: loss.buffer,
+    ...common,
   });
   if (needsTape([logits])) {
     record({
@@ -37,12 +37,12 @@ export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
         const [savedLogits, savedLabels, savedLogSumExp] = saved as [Tensor, Tensor, Tensor];
         const logitsGradient = Tensor.empty([rows, columns], dtype, device);
         native.softmaxCrossEntropyGradient({
-          ...common,
           logits: savedLogits.buffer,
           labels: savedLabels.buffer,
           logSumExp: savedLogSumExp.buffer,
           lossGradient: (gradient as Tensor).buffer,
           logitsGradient: logitsGradient.buffer,
+          ...common,
         });
         return [logitsGradient];
       },
