@@ -38,6 +38,37 @@ static inline Softmax softmax_of(const AdaptiveSoftmaxParams& params, int32_t in
   return softmax;
 }
 
+// One side of a matrix product.
+template <typename T>
+struct Operand {
+  const T* data;
+  int64_t stride;
+  bool transposed;
+};
+
+// c[rows, columns] (+)= op(a) op(b) + bias
+template <typename T>
+static inline MatrixProductParams product_params(DType dtype, int64_t rows, int64_t columns, int64_t inner, Operand<T> a,
+                                                 Operand<T> b, const T* bias, bool accumulate, T* c, int64_t c_stride) {
+  MatrixProductParams params = {};
+  params.dtype = dtype;
+  params.rows = rows;
+  params.columns = columns;
+  params.inner = inner;
+  params.transpose_a = a.transposed;
+  params.transpose_b = b.transposed;
+  params.accumulate = accumulate;
+  params.activation = Activation::none;
+  params.a = a.data;
+  params.a_stride = a.stride;
+  params.b = b.data;
+  params.b_stride = b.stride;
+  params.bias = bias;
+  params.c = c;
+  params.c_stride = c_stride;
+  return params;
+}
+
 // The head's column of tail `index`, counted from the end of the head's words.
 static inline int64_t tail_column(const AdaptiveSoftmaxParams& params, int32_t index) {
   return params.reversed_clusters != 0 ? params.cluster_count - 1 - index : index - 1;

@@ -79,33 +79,13 @@ static inline Chunking chunking_of(int64_t count, int64_t columns) {
   return {rows, kLogits / rows / kPanel * kPanel, false};
 }
 
-template <typename T>
-struct Operand {
-  const T* data;
-  int64_t stride;
-  bool transposed;
-};
-
-// c[rows, columns] (+)= op(a) op(b) + bias, as MatrixProductParams has it.
+// c[rows, columns] (+)= op(a) op(b) + bias
 template <typename T>
 static inline Status multiply(Context& context, int64_t rows, int64_t columns, int64_t inner, Operand<T> a,
                               Operand<T> b, const T* bias, bool accumulate, T* c, int64_t c_stride) {
-  MatrixProductParams params = {};
-  params.dtype = sizeof(T) == 4 ? DType::f32 : DType::f64;
-  params.rows = rows;
-  params.columns = columns;
-  params.inner = inner;
-  params.transpose_a = a.transposed;
-  params.transpose_b = b.transposed;
-  params.accumulate = accumulate;
-  params.activation = Activation::none;
-  params.a = a.data;
-  params.a_stride = a.stride;
-  params.b = b.data;
-  params.b_stride = b.stride;
-  params.bias = bias;
-  params.c = c;
-  params.c_stride = c_stride;
+  const DType dtype = sizeof(T) == 4 ? DType::f32 : DType::f64;
+  const MatrixProductParams params =
+      product_params(dtype, rows, columns, inner, a, b, bias, accumulate, c, c_stride);
   const Workspace::Mark mark = context.workspace.mark();
   const Status status = matrix_product(context, &params);
   context.workspace.release(mark);

@@ -74,33 +74,12 @@ constexpr DType dtype_of() {
   return std::is_same_v<T, __nv_bfloat16> ? DType::bf16 : DType::f16;
 }
 
-template <typename T>
-struct Operand {
-  const T* data;
-  int64_t stride;
-  bool transposed;
-};
-
-// c[rows, columns] (+)= op(a) op(b) + bias, as MatrixProductParams has it; of a tail's rows those that are there.
+// c[rows, columns] (+)= op(a) op(b) + bias; of a tail's rows those that are there.
 template <typename T>
 Status multiply(const Context& context, const DeviceCount& there, int64_t rows, int64_t columns, int64_t inner,
                 Operand<T> a, Operand<T> b, const T* bias, bool accumulate, T* c, int64_t c_stride) {
-  MatrixProductParams params = {};
-  params.dtype = dtype_of<T>();
-  params.rows = rows;
-  params.columns = columns;
-  params.inner = inner;
-  params.transpose_a = a.transposed;
-  params.transpose_b = b.transposed;
-  params.accumulate = accumulate;
-  params.activation = Activation::none;
-  params.a = a.data;
-  params.a_stride = a.stride;
-  params.b = b.data;
-  params.b_stride = b.stride;
-  params.bias = bias;
-  params.c = c;
-  params.c_stride = c_stride;
+  const MatrixProductParams params =
+      product_params(dtype_of<T>(), rows, columns, inner, a, b, bias, accumulate, c, c_stride);
   const Workspace::Mark mark = context.workspace.mark();
   const Status status =
       there.count == nullptr ? matrix_product(context, &params) : multiply_rows_there(context, params, there);

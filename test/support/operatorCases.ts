@@ -23,7 +23,6 @@ import {
   memoryUpdate,
   noGrad,
   packedRelativeAttention,
-  permutationAttention,
   permute,
   relativeAttention,
   reshape,
@@ -43,6 +42,7 @@ import {
 import { resolveDevice } from '../../lib/device';
 import { fromShortFloat, isShortFloat, toShortFloat } from '../../lib/dtype';
 import { device, ids, leaf, onDevice, product, tensor } from './operators';
+import { permutationCase } from './permutationCase';
 import { TestRandom } from './random';
 
 export interface OperatorCase {
@@ -52,10 +52,19 @@ export interface OperatorCase {
   /** Products in the longest sum behind an element of an output or of a gradient. */
   terms: number;
   run(inputs: Tensor[], dtype: FloatDType): readonly Tensor[];
+  /**
+   * How far the roundings on their way may move the elements of gradients whose terms cancel, where each is by at most `roundoff` of a
+   * number; null for the other gradients, of which the largest element says it.
+   * @param exact in float64
+   */
+  gradientRounding?(exact: Evaluated, roundoff: number): Promise<(Float64Array | null)[]>;
 }
 
 export interface Evaluated {
+  inputs: Float64Array[];
   outputs: TypedArray[];
+  /** The gradients that outputs were given, as far as they track any. */
+  weights: Float64Array[];
   /** With respect to each float operand; null where none flows. */
   gradients: (TypedArray | null)[];
 }
@@ -74,12 +83,18 @@ export async function evaluateCase(
     ? (values: Float64Array) => Float64Array.from(fromShortFloat(toShortFloat(values, numbers), numbers))
     : (values: Float64Array) => values.map(Math.fround);
   const normals = (count: number) => round(random.normals(count));
-  const inputs = each.shapes.map((shape) => leaf(normals(product(shape)), shape, dtype));
+  const values = each.shapes.map((shape) => normals(product(shape)));
+  const inputs = values.map((numbers, index) => leaf(numbers, each.shapes[index]!, dtype));
   const outputs = each.run(inputs, dtype);
-  for (const output of outputs) {
-    if (output.node !== null) output.backward(tensor(normals(output.size), output.shape, output.dtype as FloatDType));
-  }
+  const weights = outputs.flatMap((output) => {
+    if (output.node === null) return [];
+    const given = normals(output.size);
+    output.backward(tensor(given, output.shape, output.dtype as FloatDType));
+    return [given];
+  });
   return {
+    inputs: values,
+    weights,
     outputs: await Promise.all(outputs.map((output) => output.data())),
     gradients: await Promise.all(inputs.map(({ grad }) => grad?.data() ?? null)),
   };
@@ -406,49 +421,9 @@ function attentionCases(): OperatorCase[] {
         return [output, probabilities()];
       },
     },
-    permutationCase(16),
-    permutationCase(33),
+    permutationCase(random, 16),
+    permutationCase(random, 33),
   ];
-}
-
-function permutationCase(headDim: number): OperatorCase {
-  const [batch, length, memory, queries, heads] = [2, 29, 7, 5, 2];
-  const rows = (count: number) => [batch, count, heads, headDim];
-  const ranks = ids([...permuted(length), ...permuted(length)], [batch, length]);
-  const segments = ids(random.integers(batch * length, 0, 1), [batch, length]);
-  const positions = ids(random.integers(batch * queries, 0, length - 1), [batch, queries]);
-  const bias = [heads, headDim];
-  return {
-    name: `permutationAttention, head size ${headDim}`,
-    shapes: [
-      ...[rows(length), rows(queries), rows(length), rows(length), rows(memory), rows(memory)],
-      ...[[2 * (length + memory) + 1, heads, headDim], bias, bias, bias, [2, heads, headDim]],
-    ],
-    terms: 3 * headDim + length + memory,
-    run: (inputs) => {
-      const [content, query, key, value, memoryKey, memoryValue, position] = inputs as [Tensor, ...Tensor[]];
-      const [contentBias, positionBias, segmentBias, segmentEmbedding] = inputs.slice(7);
-      const result = permutationAttention({
-        ...{ content, query, key: key!, value: value!, memoryKey, memoryValue, position: position! },
-        ...{ contentBias, positionBias, segmentBias, segmentEmbedding, segments },
-        ...{ queryPositions: positions, queryRanks: ranks, keyRanks: ranks, reversedFrom: 1 },
-        firstDistance: -(length + memory),
-        band: { upper: Infinity },
-        ...dropped(),
-      });
-      // One output: backward runs once over the node of both streams.
-      return [concatenate([result.content!, result.query!], 1)];
-    },
-  };
-}
-
-function permuted(length: number): Int32Array {
-  const order = Int32Array.from({ length }, (_, index) => index);
-  for (let index = length - 1; index > 0; index -= 1) {
-    const other = random.integer(0, index);
-    [order[index], order[other]] = [order[other]!, order[index]!];
-  }
-  return order;
 }
 
 function optimizerCases(): OperatorCase[] {

@@ -74,6 +74,21 @@ std::vector<double> rows_of(const std::vector<double>& values, const Shape& s, i
   return rows;
 }
 
+// The operands' keys and values of those rows side by side.
+template <typename T, typename Operands, typename Shape>
+std::vector<T> packed_keys(const Operands& o, const Shape& s, int begin, int end, int gap) {
+  return side_by_side<T>({narrowed<T>(rows_of(o.key, s, begin, end)), narrowed<T>(rows_of(o.value, s, begin, end))}, s.batch * (end - begin),
+                         s.width(), gap);
+}
+
+// `length` rows of keys and values of each batch row, packed as above.
+template <typename T>
+xlformers::AttentionRows attention_rows(DeviceArray<T>& packed, int length, int width, int gap) {
+  if (length == 0) return {};
+  const int64_t row = 2 * width + gap;
+  return {packed.data(), packed.data() + width, length, row, length * row, nullptr};
+}
+
 template <typename Kernel, typename... Arguments>
 void run(Kernel kernel, const Arguments&... arguments) {
   OperatorRunner runner;

@@ -34,10 +34,8 @@ struct Problem {
       : s(shape),
         gap(gap_elements),
         streams{{s, o.query[0], s.rows(false), gap}, {s, o.query[1], s.rows(true), gap}},
-        current(side_by_side<T>({narrowed<T>(rows_of(o.key, s, s.memory, s.keys())), narrowed<T>(rows_of(o.value, s, s.memory, s.keys()))},
-                                s.batch * s.length, s.width(), gap)),
-        memory(side_by_side<T>({narrowed<T>(rows_of(o.key, s, 0, s.memory)), narrowed<T>(rows_of(o.value, s, 0, s.memory))},
-                               s.batch * s.memory, s.width(), gap)),
+        current(packed_keys<T>(o, s, s.memory, s.keys(), gap)),
+        memory(packed_keys<T>(o, s, 0, s.memory, gap)),
         position(side_by_side<T>({narrowed<T>(o.position)}, s.position_rows(), s.width(), gap)),
         content_bias(narrowed<T>(o.content_bias)),
         position_bias(narrowed<T>(o.position_bias)),
@@ -67,14 +65,13 @@ struct Problem {
   }
 
   xlformers::PermutationAttentionParams params() {
-    const int64_t row = 2 * s.width() + gap;
     xlformers::PermutationAttentionParams p = {};
     p.dtype = kDType<T>;
     p.batch = s.batch, p.heads = s.heads, p.head_dim = s.head_dim;
     p.scale = s.scale();
     p.content = stream(false), p.query = stream(true);
-    p.current = {current.data(), current.data() + s.width(), s.length, row, s.length * row, nullptr};
-    if (s.memory > 0) p.memory = {memory.data(), memory.data() + s.width(), s.memory, row, s.memory * row, nullptr};
+    p.current = attention_rows(current, s.length, s.width(), gap);
+    p.memory = attention_rows(memory, s.memory, s.width(), gap);
     p.position = position.data();
     p.position_rows = s.position_rows(), p.position_row_stride = s.width() + gap, p.first_distance = s.first_distance();
     p.reversed_from = s.reversed_from;

@@ -18,10 +18,8 @@ struct Problem {
       : s(shape),
         gap(gap_elements),
         query(side_by_side<T>({narrowed<T>(o.query)}, s.batch * s.queries, s.width(), gap)),
-        current(side_by_side<T>({narrowed<T>(rows_of(o.key, s, s.memory, s.keys())), narrowed<T>(rows_of(o.value, s, s.memory, s.keys()))},
-                                s.batch * s.current_length(), s.width(), gap)),
-        memory(side_by_side<T>({narrowed<T>(rows_of(o.key, s, 0, s.memory)), narrowed<T>(rows_of(o.value, s, 0, s.memory))},
-                               s.batch * s.memory, s.width(), gap)),
+        current(packed_keys<T>(o, s, s.memory, s.keys(), gap)),
+        memory(packed_keys<T>(o, s, 0, s.memory, gap)),
         position(side_by_side<T>({narrowed<T>(o.position)}, s.positions(), s.width(), gap)),
         content_bias(narrowed<T>(o.content_bias)),
         position_bias(narrowed<T>(o.position_bias)),
@@ -33,15 +31,14 @@ struct Problem {
   }
 
   xlformers::RelativeAttentionParams params() {
-    const int row = 2 * s.width() + gap;
     xlformers::RelativeAttentionParams p = {};
     p.dtype = kDType<T>;
     p.batch = s.batch, p.heads = s.heads, p.head_dim = s.head_dim, p.query_length = s.queries;
     p.scale = s.scale();
     p.query = query.data();
     p.query_row_stride = s.width() + gap, p.query_batch_stride = s.queries * p.query_row_stride;
-    p.current = {current.data(), current.data() + s.width(), s.current_length(), row, static_cast<int64_t>(s.current_length()) * row, nullptr};
-    if (s.memory > 0) p.memory = {memory.data(), memory.data() + s.width(), s.memory, row, static_cast<int64_t>(s.memory) * row, nullptr};
+    p.current = attention_rows(current, s.current_length(), s.width(), gap);
+    p.memory = attention_rows(memory, s.memory, s.width(), gap);
     p.position = position.data();
     p.position_rows = s.positions(), p.position_row_stride = s.width() + gap, p.first_distance = s.first_distance();
     if (s.biases) p.content_bias = content_bias.data(), p.position_bias = position_bias.data();
