@@ -410,18 +410,22 @@ struct MemoryUpdateParams {
   int64_t out_length;
 };
 
+struct RingRows {
+  const void* rows;  // [batch, count, columns] by strides
+  int64_t row_stride, batch_stride, columns;
+  void* ring;  // [batch, length, columns], contiguous
+};
+
 // Row (head[0] + i) mod length of ring[b] = rows[b, i], i < count <= length: the newest rows in the place of the oldest, which begin at the
-// head. Then head[0] = (head[0] + count) mod length when `advance` is not 0; rings that go together share a head, and the last one moves it.
+// head; for all rings that share it. Then head[0] = (head[0] + count) mod length when `advance` is not 0.
 // A head outside [0, length): StatusCode::out_of_range, and the head stays.
 struct RingAppendParams {
   DType dtype;
-  int64_t batch, columns;
-  const void* rows;  // [batch, count, columns] by strides
-  int64_t count, row_stride, batch_stride;
-  void* ring;  // [batch, length, columns], contiguous
-  int64_t length;
+  int64_t batch, count, length;
   int32_t* head;  // [1]: input and output
   int32_t advance;
+  int32_t ring_count;
+  RingRows rings[1];
 };
 
 // One cluster of the projected adaptive softmax (Grave et al. 2017). Cluster 0 is the head (shortlist).
