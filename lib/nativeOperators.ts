@@ -630,6 +630,8 @@ export interface NativeSample extends Random {
   topK: number;
   /** In (0, 1]. */
   topP: number;
+  /** int32 [rows, 4], in the place of seed and offset: those of each row, as words, the lower first; offsets count on. */
+  streams?: OptionalBuffer;
   scores: NativeBuffer;
   /** int32 [rows] */
   ids: NativeBuffer;

@@ -587,6 +587,9 @@ struct AdamParams {
 // then top_k (0: off), then top_p (1: off; the smallest set whose probability reaches top_p, at least one), then inverse transform with
 // u = block(row, 0, 2).word[0] * 2^-32: the first kept id, ascending, whose cumulative probability exceeds u. Scores rank by value, of
 // equals the lower id first. log_probability (optional): of the drawn id under the untruncated distribution at temperature 1.
+//
+// With `streams` the random numbers come from the device, so that a recording draws others each time: row r draws as a call of its own
+// would, u = block(0, 0, 2).word[0] of the stream {seed, offset} = streams[r], whose offset then counts on by one. At temperature 0 they stay.
 struct SampleParams {
   DType dtype;
   int64_t rows, columns;
@@ -594,6 +597,7 @@ struct SampleParams {
   int64_t top_k;
   double top_p;
   uint64_t seed, offset;
+  uint32_t* streams;  // [rows, 4] or null, input and output: seed and offset, the lower word of each first
   const void* scores;
   int32_t* ids;
   void* log_probability;

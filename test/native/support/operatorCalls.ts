@@ -503,6 +503,7 @@ export const operatorCalls: Record<OperatorName, (bench: Workbench) => Options> 
     topK: 4,
     topP: 0.9,
     ...random,
+    streams: bench.ids(new Array<number>(12).fill(3)),
     scores: bench.floats(18),
     ids: bench.ids([0, 0, 0]),
     logProbability: bench.floats(3),
