@@ -418,18 +418,24 @@ export interface NativeMemoryUpdate {
 }
 
 /** Row (head + i) mod length of ring[b] = rows[b, i], i < count; then, with advance, head = (head + count) mod length. */
-export interface NativeRingAppend {
-  dtype: NativeDType;
-  batch: number;
+export interface NativeRingRows {
   columns: number;
+  /** [batch, count, columns] by strides */
   rows?: OptionalBuffer;
-  /** At most length. */
-  count: number;
   rowStride: number;
   batchStride: number;
   /** [batch, length, columns] */
   ring: NativeBuffer;
+}
+
+export interface NativeRingAppend {
+  dtype: NativeDType;
+  batch: number;
+  /** At most length. */
+  count: number;
   length: number;
+  /** One or more, which share a head. */
+  rings: NativeRingRows[];
   /** int32 [1] */
   head: NativeBuffer;
   advance: boolean;
@@ -624,6 +630,8 @@ export interface NativeSample extends Random {
   topK: number;
   /** In (0, 1]. */
   topP: number;
+  /** int32 [rows, 4], in the place of seed and offset: those of each row, as words, the lower first; offsets count on. */
+  streams?: OptionalBuffer;
   scores: NativeBuffer;
   /** int32 [rows] */
   ids: NativeBuffer;

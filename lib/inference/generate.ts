@@ -1,11 +1,10 @@
 import { XlformersError, describe } from '../errors';
 import type { DecodingOptions, GenerativeModel } from '../models/decoding';
+import { type DrawnToken, Sampler, type SamplerOptions } from '../nn/sampler';
 import { requireInteger } from '../ops/checks';
-import { type SampleOptions, checkSampleOptions, sample } from '../ops/sample';
-import { concatenate, slice } from '../ops/shape';
+import { type SampleOptions, checkSampleOptions } from '../ops/sample';
 import { requireKnownOptions } from '../options';
 import { Generator } from '../random';
-import { scope } from '../scope';
 import type { Tensor } from '../tensor';
 
 /** Temperature 0 is greedy; see `SampleOptions` for it, topK and topP, and `DecodingOptions` for decoding and useMems. */
@@ -38,12 +37,8 @@ const optionNames = Object.keys({
   useMems: true,
 } satisfies Record<keyof GenerateOptions, true>);
 
-/** One drawn token. */
-export interface GeneratedToken {
-  id: number;
-  /** Before temperature and truncation. */
-  logProbability: number;
-}
+/** One drawn token: its id, and its log-probability before temperature and truncation. */
+export type GeneratedToken = DrawnToken;
 
 export interface GeneratedBatchToken extends GeneratedToken {
   /** The index of its prompt. */
@@ -94,60 +89,49 @@ export async function* generateBatch(
   // Each text draws from a generator of its own, which its neighbours do not move.
   const generators = seedsOf(seed, texts.length).map((each) => new Generator(each));
   const session = model.startDecoding({ decoding, useMems, segmentLength });
+  let sampler: Sampler | null = null;
   const wasTraining = model.training;
   model.eval();
   try {
     signal?.throwIfAborted();
     if (maxTokens === 0) return;
-    let scores = await session.start(texts, signal);
+    sampler = firstDraw(await session.start(texts, signal), sampling, generators);
     let rows = texts.map((_, row) => row);
     for (let count = 1; ; count += 1) {
-      const drawn = await draw(
-        scores,
-        rows.map((row) => generators[row] as Generator),
-        sampling,
-      );
+      const reading = sampler.read();
+      reading.catch(() => {}); // told below, unless what comes before has failed
+      // While these tokens are on their way to the host, the device goes on with them where it can. What leaves is left out afterwards.
+      const ahead = count < maxTokens && session.advance?.(sampler) === true;
+      const drawn = await reading;
       const going = rows.map((_, index) => index).filter((index) => (drawn[index] as GeneratedToken).id !== stopId);
       for (const index of going) yield { row: rows[index] as number, ...(drawn[index] as GeneratedToken) };
       signal?.throwIfAborted();
       if (going.length === 0 || count === maxTokens) return;
       if (going.length < rows.length) {
         session.keep(going);
+        const all: Sampler = sampler;
+        sampler = all.select(going);
+        all.dispose();
         rows = going.map((index) => rows[index] as number);
       }
-      scores = session.step(going.map((index) => (drawn[index] as GeneratedToken).id));
+      if (ahead) continue;
+      const scores = session.step(going.map((index) => (drawn[index] as GeneratedToken).id));
+      sampler.draw(scores);
+      scores.dispose();
     }
   } finally {
+    sampler?.dispose();
     session.dispose();
     if (wasTraining) model.train();
   }
 }
 
-/** Draws the next token of each text, and frees the scores. */
-async function draw(
-  scores: Tensor,
-  generators: readonly Generator[],
-  sampling: Omit<SampleOptions, 'generator'>,
-): Promise<GeneratedToken[]> {
-  const [first, ...others] = generators;
-  const drawn = scope(() => {
-    // Without random numbers, or for one text, a single call does.
-    if (others.length === 0 || sampling.temperature === 0) return sample(scores, { ...sampling, generator: first });
-    const perText = generators.map((generator, index) =>
-      sample(slice(scores, 0, index, index + 1), { ...sampling, generator }),
-    );
-    return {
-      ids: concatenate(perText.map(({ ids }) => ids)),
-      logProbability: concatenate(perText.map(({ logProbability }) => logProbability)),
-    };
-  });
-  scores.dispose();
+/** Draws the first token of each text, and frees the scores. */
+function firstDraw(scores: Tensor, sampling: SamplerOptions, generators: readonly Generator[]): Sampler {
   try {
-    const [ids, logProbabilities] = await Promise.all([drawn.ids.data(), drawn.logProbability.data()]);
-    return Array.from(ids, (id, index) => ({ id, logProbability: logProbabilities[index] as number }));
+    return Sampler.first(scores, sampling, generators);
   } finally {
-    drawn.ids.dispose();
-    drawn.logProbability.dispose();
+    scores.dispose();
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Device } from '../device';
 import { XlformersError, describe } from '../errors';
+import type { Sampler } from '../nn/sampler';
 import { requireInteger } from '../ops/checks';
 import type { Tensor } from '../tensor';
 
@@ -33,6 +34,11 @@ export interface DecodingSession {
   start(prompts: readonly Int32Array[], signal?: AbortSignal): Promise<Tensor>;
   /** Reads one more token of each text. */
   step(ids: ArrayLike<number>): Tensor;
+  /**
+   * @internal Reads the tokens that the sampler drew last and lets it draw the next ones, without the host having seen the former.
+   * @returns false, and does nothing, where `step` is needed
+   */
+  advance?(sampler: Sampler): boolean;
   /** Goes on with some of the texts, by index, in that order. */
   keep(texts: readonly number[]): void;
   dispose(): void;

@@ -2,6 +2,7 @@
 import { noGrad } from '../autograd';
 import type { Device } from '../device';
 import { Memory } from '../nn/memory';
+import type { Sampler } from '../nn/sampler';
 import { gatherRows, concatenate } from '../ops/shape';
 import { scope } from '../scope';
 import type { Tensor } from '../tensor';
@@ -20,6 +21,8 @@ export interface RingSteps {
   readonly current: boolean;
   /** @returns scores of the next token [rows, vocabSize] */
   step(ids: ArrayLike<number>): Tensor;
+  /** A step that reads what the sampler drew last and lets it draw again. */
+  advance(sampler: Sampler): void;
   /** The steps of some of the rows, in that order. */
   select(rows: readonly number[]): RingSteps;
   /** What is remembered, as passes that are no such steps take it. */
@@ -36,7 +39,7 @@ export interface MemoryReader {
   readonly segmentLength: number;
   /** @param last whether the next token's scores are wanted */
   read(ids: readonly Int32Array[], mems: Memory | undefined, last: boolean): Read;
-  /** Steps over a memory that only this session has; it may be disposed afterwards. Null when it is not full. */
+  /** Steps over a memory that only this session has; it may be disposed afterwards. Null when it is not full. They read no token again. */
   ring?(mems: Memory): RingSteps | null;
 }
 
@@ -84,13 +87,18 @@ export class MemorySession implements DecodingSession {
 
   step(ids: ArrayLike<number>): Tensor {
     this.recent = this.recent.map((tokens, text) => this.newest([...tokens, ids[text] as number]));
-    if (this.ring && !this.ring.current) this.leaveRing();
-    if (!this.ring) this.enterRing();
-    if (this.ring) return this.ring.step(ids);
+    const ring = this.currentRing();
+    if (ring) return ring.step(ids);
     const { scores, mems } = this.read(this.recent, this.mems, true);
     this.mems?.dispose();
     this.mems = mems;
     return scores as Tensor;
+  }
+
+  advance(sampler: Sampler): boolean {
+    const ring = this.currentRing();
+    ring?.advance(sampler);
+    return ring !== null;
   }
 
   keep(texts: readonly number[]): void {
@@ -107,6 +115,13 @@ export class MemorySession implements DecodingSession {
     this.mems = undefined;
     this.ring?.dispose();
     this.ring = null;
+  }
+
+  /** The ring, if the memory can be one now. */
+  private currentRing(): RingSteps | null {
+    if (this.ring && !this.ring.current) this.leaveRing();
+    if (!this.ring) this.enterRing();
+    return this.ring;
   }
 
   private enterRing(): void {

@@ -14,7 +14,7 @@ import type { AttentionBand } from '../ops/attentionBand';
 import { requireInteger, requireSameKind, requireShape } from '../ops/checks';
 import { dropout } from '../ops/dropout';
 import { memoryUpdate } from '../ops/memoryUpdate';
-import { ringAppend } from '../ops/ringAppend';
+import { appendToRings, type RingRows } from '../ops/ringAppend';
 import { sinusoidPositions } from '../ops/sinusoidPositions';
 import { scope } from '../scope';
 import { Tensor } from '../tensor';
@@ -252,6 +252,7 @@ export class TransformerXLModel extends TransformerXLBase {
     const keyValues: Tensor[] = [];
     const attentions: Tensor[] = [];
     const hiddenStates = [states];
+    const appended: RingRows[] = [];
     this.attention.forEach((layer, index) => {
       const entering = states;
       const before = memory?.hidden[index] ?? null;
@@ -271,21 +272,23 @@ export class TransformerXLModel extends TransformerXLBase {
           keepKeyValues: returnsMemory && fixed ? newLength : null,
           probabilities: inputs.outputAttentions === true,
         });
-        // The last ring of all moves the head, which they share.
-        if (ring) {
-          const advance = index === this.attention.length - 1;
-          ringAppend(ring.hidden[index] as Tensor, entering, { head: ring.head, advance });
-        }
         const leaving = (this.feedForward[index] as FeedForward).forward(attended.output, { training, generator });
-        return { remembered, leaving, keyValues: attended.keyValues, probabilities: attended.probabilities };
+        const { keyValues, newKeyValues, probabilities } = attended;
+        return { remembered, leaving, keyValues, newKeyValues, probabilities };
       });
       if (made.remembered) hidden.push(made.remembered);
       if (made.keyValues) keyValues.push(made.keyValues);
       if (made.probabilities) attentions.push(made.probabilities);
       states = made.leaving;
       if (inputs.outputHiddenStates) hiddenStates.push(states);
-      else if (index > 0) entering.dispose();
+      else if (index > 0 && !ring) entering.dispose();
+      if (ring && made.newKeyValues) {
+        appended.push({ ring: ring.hidden[index] as Tensor, rows: entering });
+        appended.push({ ring: ring.keyValues[index] as Tensor, rows: made.newKeyValues });
+      }
     });
+    // All at once: no layer reads another's, and one call moves the head that they share.
+    if (ring) appendToRings(appended, { head: ring.head });
     const lastHiddenState = drop(states);
     hiddenStates[hiddenStates.length - 1] = lastHiddenState;
     return {

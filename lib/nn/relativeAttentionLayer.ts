@@ -4,9 +4,8 @@ import { add } from '../ops/add';
 import { dropout } from '../ops/dropout';
 import { layerNorm } from '../ops/layerNorm';
 import { linear } from '../ops/linear';
-import { memoryUpdate } from '../ops/memoryUpdate';
+import { type ColumnRange, memoryUpdate } from '../ops/memoryUpdate';
 import { packedRelativeAttention } from '../ops/relativeAttention';
-import { ringAppend } from '../ops/ringAppend';
 import { reshape } from '../ops/shape';
 import type { Generator } from '../random';
 import { keep } from '../scope';
@@ -37,7 +36,7 @@ export interface AttentionInputs {
   memory: Tensor | null;
   /** Their projected keys and values [batch, memoryLength, 2 heads headDim], where they were kept. */
   memoryKeyValues: Tensor | null;
-  /** Instead of both: keys and values in a ring, to which those of `x` are appended; the caller moves the head. */
+  /** Instead of both: keys and values in a ring. */
   ring: { keyValues: Tensor; head: Tensor } | null;
   /** Position codes of `count` distances from 0 on [count, dModel], or a recipe for the cache to call. */
   positions: PositionCodes;
@@ -64,7 +63,10 @@ export interface PositionCodes {
 
 export interface AttentionResult {
   output: Tensor;
+  /** Those to hand on. */
   keyValues: Tensor | null;
+  /** Those of `x`, for the caller to append to the ring; null without one. */
+  newKeyValues: ColumnRange | null;
   /** [batch, heads, query, key] */
   probabilities: Tensor | null;
 }
@@ -125,7 +127,6 @@ export class RelativeAttentionLayer {
       generator,
     });
     const newKeyValues = { tensor: projected, first: width, count: 2 * width };
-    if (ring) ringAppend(ring.keyValues, newKeyValues, { head: ring.head, advance: false });
     const outputWeight = this.parameters.operand(this.output);
     const attended = linear(reshape(attention.output, [batch, length, width]), outputWeight, {
       packed: fixed ? this.outputCache.packed(outputWeight) : null,
@@ -138,6 +139,7 @@ export class RelativeAttentionLayer {
       output,
       keyValues:
         inputs.keepKeyValues === null ? null : memoryUpdate(memoryKeyValues, newKeyValues, inputs.keepKeyValues),
+      newKeyValues: ring && newKeyValues,
       probabilities: inputs.probabilities ? attention.probabilities() : null,
     };
   }

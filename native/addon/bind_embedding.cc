@@ -1,5 +1,9 @@
 // Bindings of embeddings, positions and the memory of hidden states.
+#include <cstddef>
+#include <optional>
+
 #include "addon/arg_reader.h"
+#include "addon/variable_block.h"
 
 namespace xlformers::addon {
 namespace {
@@ -74,21 +78,32 @@ void memory_update(OperatorCall& call, const ArgReader& args) {
 }
 
 void ring_append(OperatorCall& call, const ArgReader& args) {
-  RingAppendParams params{};
-  params.dtype = args.float_dtype();
-  params.batch = args.size("batch");
-  params.columns = args.size("columns");
-  params.length = args.integer("length", 0, INT32_MAX / 2);
-  params.count = args.integer("count", 0, params.length);
-  params.row_stride = args.size("rowStride");
-  params.batch_stride = args.size("batchStride");
-  params.rows = args.input("rows", params.dtype,
-                           args.strided_extent(params.batch, params.batch_stride, params.count, params.row_stride, params.columns),
-                           params.count == 0 ? Presence::optional : Presence::required);
-  params.ring = args.output("ring", params.dtype, args.product({params.batch, params.length, params.columns}));
+  constexpr int64_t kMaxRings = 1 << 20;
+  std::optional<VariableBlock<RingAppendParams, RingRows>> block;
+  const DType dtype = args.float_dtype();
+  const int64_t batch = args.size("batch");
+  const int64_t length = args.integer("length", 0, INT32_MAX / 2);
+  const int64_t count = args.integer("count", 0, length);
+  args.each(
+      "rings", 1, kMaxRings,
+      [&](int64_t rings) { block.emplace(offsetof(RingAppendParams, rings), rings).params().ring_count = static_cast<int32_t>(rings); },
+      [&](const ArgReader& element, int64_t index) {
+        RingRows& ring = block->params().rings[index];
+        ring.columns = element.size("columns");
+        ring.row_stride = element.size("rowStride");
+        ring.batch_stride = element.size("batchStride");
+        ring.rows = element.input("rows", dtype, element.strided_extent(batch, ring.batch_stride, count, ring.row_stride, ring.columns),
+                                  count == 0 ? Presence::optional : Presence::required);
+        ring.ring = element.output("ring", dtype, element.product({batch, length, ring.columns}));
+      });
+  RingAppendParams& params = block->params();
+  params.dtype = dtype;
+  params.batch = batch;
+  params.count = count;
+  params.length = length;
   params.head = static_cast<int32_t*>(args.output("head", DType::i32, 1));
   params.advance = args.boolean("advance") ? 1 : 0;
-  call.enqueue(params);
+  call.enqueue_bytes(&params, block->bytes());
 }
 
 constexpr OperatorEntry kEntries[] = {

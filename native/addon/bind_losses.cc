@@ -85,6 +85,7 @@ void sample(OperatorCall& call, const ArgReader& args) {
   params.top_p = args.number("topP", DBL_MIN, 1);
   params.seed = args.counter("seed");
   params.offset = args.counter("offset");
+  params.streams = static_cast<uint32_t*>(args.output("streams", DType::i32, args.product({params.rows, 4}), Presence::optional));
   params.scores = args.input("scores", params.dtype, args.product({params.rows, params.columns}));
   params.ids = static_cast<int32_t*>(args.output("ids", DType::i32, params.rows));
   params.log_probability = args.output("logProbability", statistics_dtype(params.dtype), params.rows, Presence::optional);

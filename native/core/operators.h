@@ -410,18 +410,22 @@ struct MemoryUpdateParams {
   int64_t out_length;
 };
 
+struct RingRows {
+  const void* rows;  // [batch, count, columns] by strides
+  int64_t row_stride, batch_stride, columns;
+  void* ring;  // [batch, length, columns], contiguous
+};
+
 // Row (head[0] + i) mod length of ring[b] = rows[b, i], i < count <= length: the newest rows in the place of the oldest, which begin at the
-// head. Then head[0] = (head[0] + count) mod length when `advance` is not 0; rings that go together share a head, and the last one moves it.
+// head; for all rings that share it. Then head[0] = (head[0] + count) mod length when `advance` is not 0.
 // A head outside [0, length): StatusCode::out_of_range, and the head stays.
 struct RingAppendParams {
   DType dtype;
-  int64_t batch, columns;
-  const void* rows;  // [batch, count, columns] by strides
-  int64_t count, row_stride, batch_stride;
-  void* ring;  // [batch, length, columns], contiguous
-  int64_t length;
+  int64_t batch, count, length;
   int32_t* head;  // [1]: input and output
   int32_t advance;
+  int32_t ring_count;
+  RingRows rings[1];
 };
 
 // One cluster of the projected adaptive softmax (Grave et al. 2017). Cluster 0 is the head (shortlist).
@@ -583,6 +587,9 @@ struct AdamParams {
 // then top_k (0: off), then top_p (1: off; the smallest set whose probability reaches top_p, at least one), then inverse transform with
 // u = block(row, 0, 2).word[0] * 2^-32: the first kept id, ascending, whose cumulative probability exceeds u. Scores rank by value, of
 // equals the lower id first. log_probability (optional): of the drawn id under the untruncated distribution at temperature 1.
+//
+// With `streams` the random numbers come from the device, so that a recording draws others each time: row r draws as a call of its own
+// would, u = block(0, 0, 2).word[0] of the stream {seed, offset} = streams[r], whose offset then counts on by one. At temperature 0 they stay.
 struct SampleParams {
   DType dtype;
   int64_t rows, columns;
@@ -590,6 +597,7 @@ struct SampleParams {
   int64_t top_k;
   double top_p;
   uint64_t seed, offset;
+  uint32_t* streams;  // [rows, 4] or null, input and output: seed and offset, the lower word of each first
   const void* scores;
   int32_t* ids;
   void* log_probability;

@@ -43,6 +43,16 @@ struct PhiloxStream {
   }
 };
 
+// A stream whose place is kept in memory, in four words: seed and offset, the lower word of each first.
+XL_HOST_DEVICE static inline PhiloxStream stored_stream(const uint32_t* words) {
+  return {uint64_t{words[1]} << 32 | words[0], uint64_t{words[3]} << 32 | words[2]};
+}
+
+XL_HOST_DEVICE static inline void store_next_offset(uint64_t offset, uint32_t* words) {
+  words[2] = static_cast<uint32_t>(offset + 1);
+  words[3] = static_cast<uint32_t>((offset + 1) >> 32);
+}
+
 // Dropout keeps an element when its 16-bit lane is >= threshold: the probability is exact to 2^-17.
 XL_HOST_DEVICE static inline uint32_t dropout_threshold(double probability) {
   return static_cast<uint32_t>(probability * 65536.0 + 0.5);

@@ -13,17 +13,19 @@ Status ring_append(Context& context, const void* block) {
     return make_status(StatusCode::out_of_range, "ring head %lld, expected 0 ... %lld", static_cast<long long>(head),
                        static_cast<long long>(p.length - 1));
   }
-  const char* const rows = static_cast<const char*>(p.rows);
-  char* const ring = static_cast<char*>(p.ring);
-  const size_t row_bytes = static_cast<size_t>(p.columns * size);
-  if (row_bytes > 0) {
-    parallel_blocks(context, p.batch * p.count, rows_per_task(p.columns), [&](int64_t begin, int64_t end, int) {
+  for (int32_t r = 0; r < p.ring_count; ++r) {
+    const RingRows& one = p.rings[r];
+    const char* const rows = static_cast<const char*>(one.rows);
+    char* const ring = static_cast<char*>(one.ring);
+    const size_t row_bytes = static_cast<size_t>(one.columns * size);
+    if (row_bytes == 0) continue;
+    parallel_blocks(context, p.batch * p.count, rows_per_task(one.columns), [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t batch = i / p.count;
         const int64_t row = i % p.count;
         const int64_t place = (head + row) % p.length;
-        __builtin_memcpy(ring + (batch * p.length + place) * p.columns * size,
-                         rows + (batch * p.batch_stride + row * p.row_stride) * size, row_bytes);
+        __builtin_memcpy(ring + (batch * p.length + place) * one.columns * size,
+                         rows + (batch * one.batch_stride + row * one.row_stride) * size, row_bytes);
       }
     });
   }

@@ -125,12 +125,15 @@ template <typename T>
 static Status run_sample(Context& context, const SampleParams& params) {
   const int64_t columns = params.columns;
   if (columns <= 0) return make_status(StatusCode::invalid_argument, "sample: there are no columns to draw from");
-  const PhiloxStream stream{params.seed, params.offset};
   const int64_t scratch = params.temperature == 0 ? 0 : columns;
   double* weights = context.workspace.allocate<double>(scratch * context.pool.threads());
   parallel_blocks(context, params.rows, 1, [=, &params](int64_t row, int64_t, int worker) {
     const T* scores = static_cast<const T*>(params.scores) + row * columns;
-    const double u = static_cast<double>(stream.block(static_cast<uint32_t>(row), 0, kSampleLane).word[0]) * 0x1p-32;
+    uint32_t* const stored = params.temperature == 0 || params.streams == nullptr ? nullptr : params.streams + 4 * row;
+    const PhiloxStream stream = stored != nullptr ? stored_stream(stored) : PhiloxStream{params.seed, params.offset};
+    const uint32_t stream_row = stored != nullptr ? 0 : static_cast<uint32_t>(row);
+    const double u = static_cast<double>(stream.block(stream_row, 0, kSampleLane).word[0]) * 0x1p-32;
+    if (stored != nullptr) store_next_offset(stream.offset, stored);
     const int64_t id = draw(params, scores, u, weights + worker * scratch);
     params.ids[row] = static_cast<int32_t>(id);
     if (params.log_probability != nullptr) {

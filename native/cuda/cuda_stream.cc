@@ -67,7 +67,10 @@ Status CudaStream::prepare() {
   }
   data_error_ = static_cast<DataError*>(runtime::allocate(sizeof(DataError)));
   if (data_error_ == nullptr) return make_status(StatusCode::out_of_memory, "cuda:%d: no memory for the queue", device_);
-  return runtime::clear(stream_, data_error_, sizeof(DataError));
+  arrivals_ = static_cast<uint32_t*>(runtime::allocate(kArrivals * sizeof(uint32_t)));
+  if (arrivals_ == nullptr) return make_status(StatusCode::out_of_memory, "cuda:%d: no memory for the queue", device_);
+  status = runtime::clear(stream_, arrivals_, kArrivals * sizeof(uint32_t));
+  return status.ok() ? runtime::clear(stream_, data_error_, sizeof(DataError)) : status;
 }
 
 CudaStream::~CudaStream() {
@@ -75,6 +78,7 @@ CudaStream::~CudaStream() {
   completions_.reset();
   if (stream_ != nullptr) runtime::destroy_stream(stream_);
   if (data_error_ != nullptr) runtime::deallocate(data_error_);
+  if (arrivals_ != nullptr) runtime::deallocate(arrivals_);
   workspace_.reset();
 }
 
@@ -85,7 +89,7 @@ Status CudaStream::enqueue(Operator op, const void* params) {
   }
   Status status = runtime::make_current(device_);
   if (!status.ok()) return status;
-  const Context context{stream_, *workspace_, properties_, data_error_};
+  const Context context{stream_, *workspace_, properties_, data_error_, {arrivals_, kArrivals}};
   try {
     status = kKernels[index](context, params);
   } catch (const std::bad_alloc&) {

@@ -49,6 +49,7 @@ class CudaStream {
   DeviceProperties properties_{};
   std::unique_ptr<Workspace> workspace_;
   DataError* data_error_ = nullptr;
+  uint32_t* arrivals_ = nullptr;
   Status error_;  // the first of launching since the last fence
   bool recording_ = false;
   Status recording_error_;

@@ -14,11 +14,21 @@
 
 namespace xlformers::cuda {
 
+// Counters on the device by which blocks find out who comes last (arrivals.cuh). Every kernel finds and leaves them zero, so that
+// they need no clearing between kernels, nor in a graph that is launched again and again.
+struct Arrivals {
+  uint32_t* counters;
+  int64_t count;
+};
+
+constexpr int64_t kArrivals = int64_t{1} << 14;  // that a stream has
+
 struct Context {
   void* stream;
   Workspace& workspace;  // device memory, emptied after every operator; the stream's order makes its reuse safe
   const DeviceProperties& device;
   DataError* data_error;  // on the device: where kernels say what is wrong with ids, labels or positions
+  Arrivals arrivals;
 };
 
 using Kernel = Status (*)(const Context& context, const void* params);

@@ -1,6 +1,9 @@
-// Relative attention of a few queries over many keys: decoding. The keys are split among blocks, whose results a second kernel merges.
+// Relative attention of a few queries over many keys: decoding. The keys are split among blocks, the last of which merges what all have.
 #pragma once
 
+#include <algorithm>
+
+#include "cuda/arrivals.cuh"
 #include "cuda/attention_fragments.cuh"
 #include "cuda/attention_ring.cuh"
 #include "cuda/attention_scalar_tile.cuh"
@@ -12,14 +15,17 @@ constexpr int kDecodeQueries = 8;  // at most
 constexpr int kDecodeThreads = 128;
 constexpr int kDecodeWarps = kDecodeThreads / 32;
 constexpr int kLargestSplit = 256;
+constexpr int64_t kMostDecodeBlocks = int64_t{1} << 30;  // of a launch
 
-// What a block leaves: sums over its keys with its own maximum.
+// What a block leaves: sums over its keys with its own maximum. A pair is a batch row and a head; a launch has those from first_pair on.
 template <typename C>
 struct DecodePartial {
   int splits, keys;  // keys of a split: a multiple of 8
-  C* maximum;        // [batch * heads, splits, query_length]
+  int first_pair;
+  C* maximum;  // [pairs of the launch, splits, query_length]
   C* sum;
-  C* out;  // [batch * heads, splits, query_length, head_dim]
+  C* out;             // [pairs of the launch, splits, query_length, head_dim]
+  uint32_t* arrived;  // [pairs of the launch]
 };
 
 // kVector elements of a row by one load: 16 bytes when rows are aligned, else one element.
@@ -51,8 +57,45 @@ struct DecodeLanes {
   }
 };
 
-// A block: one split of the keys of one batch row and head, for all queries; kQueries >= query_length. Reads each key and value once and
-// writes head_dim sums a query: bound by memory. Prediction, H100: M1600 H16 d64 bf16: batch 1, 10 MB a layer, 4 us and the launches;
+// By the block of a pair that comes last: out = sum of parts / sum of sums, each scaled to the largest maximum. Warps share out the
+// splits, in a fixed order. Reads (head_dim + 2) sums a split and query from the L2 cache: M1600 H16 d64, 26 splits, 7 KB a pair.
+// `results`: [kDecodeWarps][32]
+template <typename T>
+__device__ __forceinline__ void merge_splits(const RelativeProblem<T>& problem, const DecodePartial<Compute<T>>& partial, int launch_pair,
+                                             Compute<T>* results) {
+  using C = Compute<T>;
+  const int pair = partial.first_pair + launch_pair;
+  const RelativeHead<T> head(problem, pair / problem.heads, pair % problem.heads);
+  const int warp = warp_index(), lane = lane_index();
+  for (int i = 0; i < problem.query_length; ++i) {
+    const auto at = [&](int split) {
+      return (static_cast<int64_t>(launch_pair) * partial.splits + split) * problem.query_length + i;
+    };
+    C top = static_cast<C>(-1e30), total = 0;
+    for (int split = lane; split < partial.splits; split += 32) top = max(top, partial.maximum[at(split)]);
+    top = warp_max(top);
+    for (int split = lane; split < partial.splits; split += 32) total += partial.sum[at(split)] * exponential(partial.maximum[at(split)] - top);
+    total = warp_sum(total);
+    const C factor = head.head_scale() * static_cast<C>(problem.dropout.scale) / total;
+    for (int column = lane; column - lane < problem.head_dim; column += 32) {
+      C sum = 0;
+      for (int split = warp; split < partial.splits && column < problem.head_dim; split += kDecodeWarps) {
+        sum += partial.out[at(split) * problem.head_dim + column] * exponential(partial.maximum[at(split)] - top);
+      }
+      results[warp * 32 + lane] = sum;
+      __syncthreads();
+      sum = 0;
+#pragma unroll
+      for (int other = 0; other < kDecodeWarps; ++other) sum += results[other * 32 + lane];
+      if (warp == 0 && column < problem.head_dim) problem.out[head.out_offset(i) + column] = narrow<T>(sum * factor);
+      __syncthreads();
+    }
+    if (threadIdx.x == 0) problem.log_sum_exp[head.statistic_offset(i)] = top + log(total);
+  }
+}
+
+// A block: one split of the keys of a pair, for all queries; kQueries >= query_length. Reads each key and value once and writes head_dim
+// sums a query: bound by memory. Prediction, H100: M1600 H16 d64 bf16: batch 1, 10 MB a layer, 4 us, 1 us of merging and the launch;
 // batch 32, 213 MB, 71 us. Positions are the same for the whole batch and come from L2.
 template <typename T, int kVector, int kQueries>
 __global__ void __launch_bounds__(kDecodeThreads, 4)
@@ -67,11 +110,12 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
   C* const scores = position + queries * padded;          // [query][kLargestSplit]
   C* const results = scores + queries * kLargestSplit;    // [warp][query][kColumns]
 
-  const int pair = static_cast<int>(blockIdx.x) / partial.splits;
+  const int launch_pair = static_cast<int>(blockIdx.x) / partial.splits;
+  const int pair = partial.first_pair + launch_pair;
   const int split = static_cast<int>(blockIdx.x) % partial.splits;
   const RelativeHead<T> head(problem, pair / problem.heads, pair % problem.heads);
   const int ring_begin = ring.begin();
-  if (blockIdx.x == 0 && threadIdx.x == 0) ring.check(problem.op);
+  if (pair == 0 && split == 0 && threadIdx.x == 0) ring.check(problem.op);
   const auto row = [&](const JoinedRows<const T>& rows, int j) {
     return j < ring.length ? rows.memory.row(head.batch, ring.row(ring_begin, j), head.column())
                            : rows.current.row(head.batch, j - ring.length, head.column());
@@ -183,38 +227,14 @@ __global__ void __launch_bounds__(kDecodeThreads, 4)
     }
     __syncthreads();
   }
-}
-
-// A warp a query of one batch row and head: out = sum of parts / sum of sums, each scaled to the largest maximum.
-template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads)
-    relative_decode_merge(const RelativeProblem<T> problem, const DecodePartial<Compute<T>> partial) {
-  using C = Compute<T>;
-  const int queries = problem.query_length;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kDecodeWarps + warp_index();  // [batch * heads, query]
-  if (row >= static_cast<int64_t>(problem.batch) * problem.heads * queries) return;
-  const int pair = static_cast<int>(row / queries), i = static_cast<int>(row % queries);
-  const RelativeHead<T> head(problem, pair / problem.heads, pair % problem.heads);
-  const auto at = [&](int split) { return (static_cast<int64_t>(pair) * partial.splits + split) * queries + i; };
-  C top = static_cast<C>(-1e30), total = 0;
-  for (int split = 0; split < partial.splits; ++split) top = max(top, partial.maximum[at(split)]);
-  for (int split = 0; split < partial.splits; ++split) total += partial.sum[at(split)] * exponential(partial.maximum[at(split)] - top);
-  const C factor = head.head_scale() * static_cast<C>(problem.dropout.scale) / total;
-  for (int column = lane_index(); column < problem.head_dim; column += 32) {
-    C sum = 0;
-    for (int split = 0; split < partial.splits; ++split) {
-      sum += partial.out[at(split) * problem.head_dim + column] * exponential(partial.maximum[at(split)] - top);
-    }
-    problem.out[head.out_offset(i) + column] = narrow<T>(sum * factor);
-  }
-  if (lane_index() == 0) problem.log_sum_exp[head.statistic_offset(i)] = top + log(total);
+  if (!arrives_last(partial.arrived + launch_pair, static_cast<uint32_t>(partial.splits))) return;
+  merge_splits(problem, partial, launch_pair, results);
 }
 
 template <typename T, int kVector>
-Status launch_decode_split(const Context& context, const RelativeProblem<T>& problem, const RingHead& ring,
-                           const DecodePartial<Compute<T>>& partial) {
-  const int64_t blocks = static_cast<int64_t>(problem.batch) * problem.heads * partial.splits;
-  const LaunchShape shape = {"relative_attention", dim3(static_cast<unsigned>(blocks)), dim3(kDecodeThreads),
+Status launch_decode_pairs(const Context& context, const RelativeProblem<T>& problem, const RingHead& ring,
+                           const DecodePartial<Compute<T>>& partial, int64_t pairs) {
+  const LaunchShape shape = {"relative_attention", dim3(static_cast<unsigned>(pairs * partial.splits)), dim3(kDecodeThreads),
                              sizeof(Compute<T>) * DecodeLanes<T, kVector>::shared_elements(problem.query_length, problem.head_dim),
                              context.stream};
   return problem.query_length == 1 ? launch(shape, relative_decode<T, kVector, 1>, problem, ring, partial)
@@ -233,16 +253,21 @@ Status launch_decode(const Context& context, const RelativeProblem<T>& problem, 
   // A few blocks for every multiprocessor, if the keys suffice.
   while (partial.keys > 64 && pairs * splits() < 4 * context.device.multiprocessors) partial.keys /= 2;
   partial.splits = splits();
-  partial.maximum = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length);
-  partial.sum = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length);
-  partial.out = context.workspace.allocate<C>(pairs * partial.splits * problem.query_length * problem.head_dim);
+  // As many at a time as there are counters, and as a grid may have blocks.
+  const int64_t most = std::min({pairs, context.arrivals.count, kMostDecodeBlocks / partial.splits});
+  partial.maximum = context.workspace.allocate<C>(most * partial.splits * problem.query_length);
+  partial.sum = context.workspace.allocate<C>(most * partial.splits * problem.query_length);
+  partial.out = context.workspace.allocate<C>(most * partial.splits * problem.query_length * problem.head_dim);
+  partial.arrived = context.arrivals.counters;
   const RingHead ring = {ring_head, problem.band.memory, context.data_error};
-  const Status status = aligned ? launch_decode_split<T, 16 / sizeof(T)>(context, problem, ring, partial)
-                                : launch_decode_split<T, 1>(context, problem, ring, partial);
-  if (!status.ok()) return status;
-  const int64_t blocks = (pairs * problem.query_length + kDecodeWarps - 1) / kDecodeWarps;
-  return launch({"relative_attention", dim3(static_cast<unsigned>(blocks)), dim3(kDecodeThreads), 0, context.stream},
-                relative_decode_merge<T>, problem, partial);
+  for (int64_t first = 0; first < pairs; first += most) {
+    partial.first_pair = static_cast<int>(first);
+    const int64_t now = std::min(most, pairs - first);
+    const Status status = aligned ? launch_decode_pairs<T, 16 / sizeof(T)>(context, problem, ring, partial, now)
+                                  : launch_decode_pairs<T, 1>(context, problem, ring, partial, now);
+    if (!status.ok()) return status;
+  }
+  return ok_status();
 }
 
 }  // namespace xlformers::cuda

@@ -28,6 +28,7 @@ struct Draw {
   double top_p;   // 1: off
   C unit;         // 2^shift
   PhiloxStream stream;
+  uint32_t* streams;  // of each row; null: all draw from `stream`
   const T* scores;
   int32_t* ids;
   C* log_probability;  // null: not wanted
@@ -269,7 +270,11 @@ __global__ void __launch_bounds__(threads, 1) draw_rows(const Draw<T> problem) {
     draw.highest = widen(draw.scores[best.column]);
     int32_t id = best.column;
     if (!problem.best_only) {
-      const int32_t drawn = draw.draw(problem.stream.block(static_cast<uint32_t>(row), 0, kSampleLane).word[0]);
+      uint32_t* const stored = problem.streams == nullptr ? nullptr : problem.streams + 4 * row;
+      const PhiloxStream stream = stored == nullptr ? problem.stream : stored_stream(stored);
+      const auto stream_row = stored == nullptr ? static_cast<uint32_t>(row) : 0u;
+      const int32_t drawn = draw.draw(stream.block(stream_row, 0, kSampleLane).word[0]);  // meets all threads: they have read it
+      if (stored != nullptr && threadIdx.x == 0) store_next_offset(stream.offset, stored);
       if (drawn >= 0) id = drawn;  // otherwise every score is infinite or NaN
     }
     if (threadIdx.x == 0) problem.ids[row] = id;
@@ -292,6 +297,7 @@ Status draw_with(const Context& context, const SampleParams& params) {
                            params.top_p,
                            static_cast<C>(uint64_t{1} << (62 - bits)),
                            {params.seed, params.offset},
+                           params.streams,
                            static_cast<const T*>(params.scores),
                            params.ids,
                            static_cast<C*>(params.log_probability)};

@@ -1,5 +1,17 @@
 /** Decoding over a full memory keeps it in rings and replays a recording: the numbers must be those of whole passes, bit for bit. */
-import { noGrad, Tensor, TransformerXLLMHeadModel, type Memory, type TransformerXLOptions } from '../../lib';
+import {
+  Generator,
+  generateBatch,
+  noGrad,
+  sample,
+  slice,
+  Tensor,
+  TransformerXLLMHeadModel,
+  type GenerateBatchOptions,
+  type GeneratedBatchToken,
+  type Memory,
+  type TransformerXLOptions,
+} from '../../lib';
 import { MemoryRing } from '../../lib/nn/memoryRing';
 import * as recording from '../../lib/record';
 import { device } from '../support/operators';
@@ -125,4 +137,124 @@ test('scores of a step stay what they are when the next one has run', async () =
   first.dispose();
   session.dispose();
   model.dispose();
+});
+
+describe('generating feeds what it draws to the next step on the device', () => {
+  type Options = GenerateBatchOptions & { seed: number[] };
+
+  /** The same by the public steps: scores to the host's sampler, which reads the ids and uploads them again. */
+  async function throughTheHost(
+    model: TransformerXLLMHeadModel,
+    prompts: readonly number[][],
+    { maxTokens, stopId, seed, ...sampling }: Options,
+  ): Promise<GeneratedBatchToken[]> {
+    const generators = seed.map((each) => new Generator(each));
+    const session = model.startDecoding();
+    const tokens: GeneratedBatchToken[] = [];
+    let scores = await session.start(prompts.map((ids) => Int32Array.from(ids)));
+    let rows = prompts.map((_, row) => row);
+    for (let count = 0; count < maxTokens && rows.length > 0; count += 1) {
+      const drawn: GeneratedBatchToken[] = [];
+      for (const [index, row] of rows.entries()) {
+        const generator = generators[row]!;
+        const { ids, logProbability } = sample(slice(scores, 0, index, index + 1), { ...sampling, generator });
+        drawn.push({ row, id: (await ids.data())[0]!, logProbability: (await logProbability.data())[0]! });
+      }
+      const going = rows.map((_, index) => index).filter((index) => drawn[index]!.id !== stopId);
+      tokens.push(...going.map((index) => drawn[index]!));
+      if (going.length > 0 && going.length < rows.length) session.keep(going);
+      rows = going.map((index) => rows[index]!);
+      if (rows.length > 0) scores = session.step(going.map((index) => drawn[index]!.id));
+    }
+    session.dispose();
+    return tokens;
+  }
+
+  async function generated(
+    model: TransformerXLLMHeadModel,
+    prompts: readonly number[][],
+    options: Options,
+    after: (token: number) => void = () => {},
+  ): Promise<GeneratedBatchToken[]> {
+    const tokens: GeneratedBatchToken[] = [];
+    for await (const token of generateBatch(model, prompts, options)) {
+      tokens.push(token);
+      after(tokens.length);
+    }
+    return tokens;
+  }
+
+  test.each<[string, Partial<Options>]>([
+    ['greedy', { temperature: 0 }],
+    ['sampled', {}],
+    ['cut', { temperature: 1.3, topK: 20, topP: 0.9 }],
+  ])('with the tokens that steps through the host give, %s', async (_, sampling) => {
+    const model = makeModel();
+    for (const [prompts, seed] of [
+      [[prompt(4)], [2 ** 40 + 1]],
+      [
+        [prompt(9), prompt(2), prompt(9)],
+        [3, 1, 3],
+      ],
+    ] as const) {
+      const options = { maxTokens: 24, ...sampling, seed: [...seed] };
+      const expected = await throughTheHost(model, prompts, options);
+      records.mockClear();
+      expect(await generated(model, prompts, options)).toEqual(expected);
+      expect(records).toHaveBeenCalledTimes(1);
+      // What ends a text in the middle, so that the others go on without it.
+      const stopId = expected[Math.floor(expected.length / 2)]!.id;
+      const stopped = await throughTheHost(model, prompts, { ...options, stopId });
+      expect(stopped.length).toBeLessThan(expected.length);
+      const actual = await generated(model, prompts, { ...options, stopId });
+      expect(actual.map(({ row, id }) => [row, id])).toEqual(stopped.map(({ row, id }) => [row, id]));
+      // The step after a text's last was enqueued with it: the sums of products of another number of rows, down to about -20.
+      actual.forEach(({ logProbability }, index) => {
+        expect(Math.abs(logProbability - stopped[index]!.logProbability)).toBeLessThan(1e-4);
+      });
+    }
+    model.dispose();
+  });
+
+  test('also when the ring ends and begins again in between', async () => {
+    const model = makeModel();
+    const options = { maxTokens: 30, seed: [7, 8] };
+    const prompts = [prompt(4), prompt(6)];
+    const expected = await generated(model, prompts, options);
+    const weight = [...model.parameters()].map(([, each]) => each).find(({ shape }) => shape.length === 2)!;
+    const values = await weight.data();
+    records.mockClear();
+    // The same values, which count as others.
+    const actual = await generated(model, prompts, options, (count) => {
+      if (count === 16 || count === 31) weight.overwrite(values);
+    });
+    expect(actual.map(({ id }) => id)).toEqual(expected.map(({ id }) => id));
+    expect(records).toHaveBeenCalledTimes(3);
+    model.dispose();
+  });
+
+  test('a step that was enqueued ahead is left when the texts end', async () => {
+    const model = makeModel();
+    const live = async () => {
+      await model.device.synchronize();
+      return model.device.memory().liveBytes;
+    };
+    const options = { maxTokens: 20, seed: [1, 2] };
+    const prompts = [prompt(3), prompt(8)];
+    const all = await generated(model, prompts, options);
+    const before = await live();
+    for (const end of [3, 8, 17]) {
+      const tokens = generateBatch(model, prompts, options);
+      for (let count = 0; count < end; count += 1) expect((await tokens.next()).value).toEqual(all[count]);
+      await tokens.return(undefined);
+      expect(await live()).toBe(before);
+      const controller = new AbortController();
+      const abort = (count: number) => count === end && controller.abort(new Error('enough'));
+      await expect(generated(model, prompts, { ...options, signal: controller.signal }, abort)).rejects.toThrow(
+        'enough',
+      );
+      expect(await live()).toBe(before);
+    }
+    model.dispose();
+  });
 });

@@ -1,7 +1,8 @@
-import { adam, fillRandom, Generator, globalNorm, sample, Tensor } from '../../lib';
+import { adam, fillRandom, Generator, globalNorm, record, type Recording, sample, Tensor } from '../../lib';
+import { drawingState, sampleAgain } from '../../lib/ops/sample';
 import { philoxBlock } from '../support/philox';
 import { TestRandom } from '../support/random';
-import { onDevice, epsilon, expectClose, tensor } from '../support/operators';
+import { device, onDevice, epsilon, expectClose, tensor } from '../support/operators';
 
 const random = new TestRandom(6);
 
@@ -125,6 +126,46 @@ describe('sample', () => {
     // Probabilities 0.41, 0.41, 0.09, 0.06, ...: the first two do not reach 0.9, three do.
     expectClose(await draw({ topP: 0.9 }), weights([1, 3, 4]), tolerance);
     expectClose(await draw({ topP: 1e-6 }), weights([1]), tolerance);
+  });
+
+  test.each([{}, { temperature: 0.7, topK: 20, topP: 0.9 }, { temperature: 0 }])(
+    'rows with streams of their own draw what each draws alone, also in a recording, %j',
+    async (options) => {
+      const columns = 40;
+      const table = random.normals(3 * columns);
+      const begin = [
+        { seed: 3, offset: 2 ** 32 - 2 }, // counts on into the upper word
+        { seed: 2 ** 40 + 9, offset: 0 },
+        { seed: 3, offset: 2 ** 35 + 5 },
+      ];
+      const all = tensor(table, [3, columns]);
+      const generators = begin.map((state) => Generator.from(state));
+      const state = drawingState(all, options, generators);
+      const draw = () => sampleAgain(all, options, state);
+      let recording: Recording<void> | null = null;
+      for (let round = 0; round < 6; round += 1) {
+        if (round === 0) draw();
+        else if (recording) recording.replay();
+        else recording = record(draw, { device });
+        for (const [row, generator] of generators.entries()) {
+          const scoresOfRow = tensor(table.slice(row * columns, (row + 1) * columns), [1, columns]);
+          const alone = sample(scoresOfRow, { ...options, generator });
+          expect((await state.ids.data())[row]).toBe((await alone.ids.data())[0]);
+          expect((await state.logProbability.data())[row]).toBe((await alone.logProbability.data())[0]);
+        }
+      }
+      recording?.dispose();
+    },
+  );
+
+  test('state for other rows is refused by name', () => {
+    const state = drawingState(tensor(new Float64Array(12), [2, 6]), {}, [new Generator(1), new Generator(2)]);
+    const other = tensor(new Float64Array(18), [3, 6]);
+    expect(() => sampleAgain(other, {}, state)).toThrow(/ids: got shape \[2\]/);
+    expect(() => sampleAgain(tensor(new Float64Array(12), [2, 6], 'float32'), {}, state)).toThrow(
+      /logProbability: got dtype/,
+    );
+    expect(() => drawingState(other, {}, [new Generator(1)])).toThrow(/generators: got 1, expected 3/);
   });
 
   test('bad options are refused by name', () => {

@@ -22,16 +22,21 @@ class OperatorRunner {
   xlformers::Status run(const Run& operation) {
     error_[0] = {};
     xlformers::cuda::Workspace workspace;
-    xlformers::Status status = operation(xlformers::cuda::Context{nullptr, workspace, device_, error_.data()});
+    xlformers::Status status =
+        operation(xlformers::cuda::Context{nullptr, workspace, device_, error_.data(), {arrivals_.data(), kCounters}});
     if (status.ok()) status = xlformers::cuda::runtime::synchronize(nullptr);
+    for (int64_t i = 0; i < kCounters; ++i) EXPECT_EQUAL(arrivals_[static_cast<size_t>(i)], 0u);
     return status;
   }
 
   const xlformers::cuda::DataError& error() const { return error_[0]; }
 
  private:
+  static constexpr int64_t kCounters = 5;  // so few that operators have to go round
+
   const xlformers::cuda::DeviceProperties device_ = small_device();
   DeviceArray<xlformers::cuda::DataError> error_{std::vector<xlformers::cuda::DataError>(1)};
+  DeviceArray<uint32_t> arrivals_{std::vector<uint32_t>(kCounters)};
 };
 
 template <typename T>

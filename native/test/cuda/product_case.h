@@ -204,7 +204,7 @@ class ProductCase {
 class TestContext {
  public:
   TestContext() { runtime::device_properties(0, &device_); }
-  Context get() { return Context{nullptr, workspace_, device_, nullptr}; }
+  Context get() { return Context{nullptr, workspace_, device_, nullptr, {}}; }
   // As the stream does after every operator.
   void reset() { workspace_.reset(); }
 

@@ -129,8 +129,8 @@ TEST(ring_append_writes_over_the_oldest_rows_of_half_types) {
       const std::vector<uint16_t> values = counted<uint16_t>(static_cast<size_t>(batch * count * columns + 5));
       DeviceArray<uint16_t> rows(values), ring(kept);
       DeviceArray<int32_t> head(std::vector<int32_t>{3});
-      run(cuda::ring_append, RingAppendParams{DType::bf16, batch, columns, rows.data() + shift, count, columns, count * columns,
-                                              ring.data(), length, head.data(), 1});
+      run(cuda::ring_append, RingAppendParams{DType::bf16, batch, count, length, head.data(), 1, 1,
+                                              {{rows.data() + shift, columns, count * columns, columns, ring.data()}}});
       EXPECT_EQUAL(head[0], static_cast<int32_t>((3 + count) % length));
       for (int64_t i = 0; i < batch * length * columns; ++i) {
         const int64_t b = i / columns / length, place = i / columns % length, row = (place - 3 + length) % length;

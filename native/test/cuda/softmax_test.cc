@@ -178,6 +178,7 @@ void check_sample(const Shape& shape, const Truncation& truncation) {
                            truncation.top_p,
                            123456789012345ull,
                            9,
+                           nullptr,
                            device_scores.data(),
                            ids.data(),
                            log_probability.data()};
@@ -313,6 +314,7 @@ TEST(sample_cuts_equals_by_their_id) {
                                  one.truncation.top_p,
                                  5,
                                  0,
+                                 nullptr,
                                  scores.data(),
                                  ids.data(),
                                  nullptr};
@@ -321,12 +323,45 @@ TEST(sample_cuts_equals_by_their_id) {
   }
 }
 
+// Row r as a call of its own with the seed and offset of its stream, which counts on; from both halves of the offset.
+TEST(sample_draws_from_stored_streams) {
+  const uint32_t words[3][4] = {{7, 0, 0xFFFFFFFFu, 0}, {7, 0, 5, 3}, {0x89ABCDEFu, 0x12345u, 0, 0}};
+  const size_t columns = 300;
+  const std::vector<float> scores = scores_of(3 * columns, 4);
+  DeviceArray<float> table(scores);
+  table.read_only();
+  under_all_schedules([&] {
+    DeviceArray<uint32_t> streams(std::vector<uint32_t>(&words[0][0], &words[0][0] + 12));
+    DeviceArray<int32_t> ids(3), alone(1);
+    OperatorRunner runner;
+    SampleParams params = {DType::f32, 3, static_cast<int64_t>(columns), 0.7, 40, 0.9, 99, 99, streams.data(), table.data(), ids.data(), nullptr};
+    const auto draw = [&](const SampleParams& block) {
+      expect_ok(runner.run([&](const cuda::Context& context) { return cuda::sample(context, &block); }));
+    };
+    for (uint64_t round = 0; round < 3; ++round) {
+      draw(params);
+      for (size_t row = 0; row < 3; ++row) {
+        const PhiloxStream stream = stored_stream(words[row]);
+        draw({DType::f32, 1, static_cast<int64_t>(columns), 0.7, 40, 0.9, stream.seed, stream.offset + round, nullptr,
+              table.data() + row * columns, alone.data(), nullptr});
+        EXPECT_EQUAL(ids[row], alone[0]);
+        EXPECT_EQUAL(stored_stream(streams.data() + 4 * row).offset, stream.offset + round + 1);
+        EXPECT_EQUAL(stored_stream(streams.data() + 4 * row).seed, stream.seed);
+      }
+    }
+    const uint32_t before = streams[2];
+    params.temperature = 0;
+    draw(params);
+    EXPECT_EQUAL(streams[2], before);
+  });
+}
+
 TEST(sample_without_any_weight_takes_the_best) {
   const float nan = std::nanf(""), none = -static_cast<float>(kInfinity);
   DeviceArray<float> scores(std::vector<float>{nan, none, none, nan, nan, nan, 1, -none, 2});
   DeviceArray<int32_t> ids(3);
   OperatorRunner runner;
-  const SampleParams params = {DType::f32, 3, 3, 1, 2, 0.9, 5, 0, scores.data(), ids.data(), nullptr};
+  const SampleParams params = {DType::f32, 3, 3, 1, 2, 0.9, 5, 0, nullptr, scores.data(), ids.data(), nullptr};
   expect_ok(runner.run([&](const cuda::Context& context) { return cuda::sample(context, &params); }));
   EXPECT_EQUAL(ids[0], 1);
   EXPECT_EQUAL(ids[1], 0);

@@ -23,7 +23,7 @@ class Operators {
 
   template <typename Params>
   Status run(Kernel kernel, const Params& params) {
-    Status status = kernel(Context{nullptr, workspace_, properties_, error_.data()}, &params);
+    Status status = kernel(Context{nullptr, workspace_, properties_, error_.data(), {arrivals_.data(), kArrivals}}, &params);
     if (status.ok()) status = runtime::synchronize(nullptr);
     workspace_.reset();
     return status;
@@ -34,6 +34,7 @@ class Operators {
   Workspace workspace_;
   DeviceProperties properties_ = {};
   DeviceArray<DataError> error_;
+  DeviceArray<uint32_t> arrivals_{std::vector<uint32_t>(kArrivals)};
 };
 
 template <typename Params>

@@ -58,9 +58,14 @@ struct Device {
     }
     return true;
   }
-  Device() { require(cudaMemset(error.get(), 0, sizeof(DataError))); }
+  Device() {
+    require(cudaMemset(error.get(), 0, sizeof(DataError)));
+    require(cudaMemset(arrivals.get(), 0, kArrivals * sizeof(uint32_t)));
+  }
   Status run(Kernel kernel, const void* params) {
-    const Status status = kernel(Context{stream, workspace, properties, static_cast<DataError*>(error.get())}, params);
+    const Status status = kernel(Context{stream, workspace, properties, static_cast<DataError*>(error.get()),
+                                         {static_cast<uint32_t*>(arrivals.get()), kArrivals}},
+                                 params);
     workspace.reset();
     return status;
   }
@@ -70,6 +75,7 @@ struct Device {
   Workspace workspace;
   const bool prepared = prepare();
   Memory error{sizeof(DataError)};
+  Memory arrivals{kArrivals * sizeof(uint32_t)};
 };
 
 // Operands [rows, heads, head_dim] of normal numbers.
