@@ -600,12 +600,16 @@ export interface NativeAdamTensor {
   gradient: NativeBuffer;
   firstMoment: NativeBuffer;
   secondMoment: NativeBuffer;
+  /** Receives the new parameter, of `copyDtype`. */
+  copy?: OptionalBuffer;
   count: number;
   weightDecay: number;
 }
 
 export interface NativeAdam {
   dtype: NativeDType;
+  /** bf16 or f16; of no meaning without copies. */
+  copyDtype: NativeDType;
   learningRate: number;
   beta1: number;
   beta2: number;

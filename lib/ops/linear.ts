@@ -126,7 +126,10 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
           savedOperand || numbers.dropout > 0
             ? activationGradient(gradient as Tensor, savedOperand ?? null, activation, numbers)
             : (gradient as Tensor);
-        const dx = context.wants(0) ? inputGradient(dy, savedWeight, layout, range, savedX.shape) : null;
+        if (context.wants(0)) {
+          const { tensor, accumulate } = context.target(0);
+          inputGradient(dy, savedWeight, layout, range, tensor, accumulate);
+        }
         if (context.wants(1)) {
           const { tensor, accumulate } = context.target(1);
           weightGradient(dy, savedX, layout, range, tensor, accumulate);
@@ -135,7 +138,7 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
           const { tensor, accumulate } = context.target(2);
           columnSum(dy, tensor, accumulate);
         }
-        return [dx, null, null, context.wants(3) ? (gradient as Tensor) : null];
+        return [null, null, null, context.wants(3) ? (gradient as Tensor) : null];
       },
     });
   }
@@ -254,17 +257,17 @@ function plainProduct(like: Tensor, { rows, columns, inner, a, b, c, accumulate 
   });
 }
 
-/** dX = dY W, dY Wᵀ with layout 'inOut' */
+/** dX (+)= dY W, dY Wᵀ with layout 'inOut' */
 function inputGradient(
   dy: Tensor,
   weight: Tensor,
   layout: WeightLayout,
   range: RowRange,
-  shape: readonly number[],
-): Tensor {
+  target: Tensor,
+  accumulate: boolean,
+): void {
   const [count, outer] = rowsAndColumns('gradient', dy);
   const inner = weightInner(weight, layout);
-  const dx = Tensor.empty(shape, dy.dtype, dy.device);
   withOutputs(weight, layout, range, (rows) =>
     plainProduct(dy, {
       rows: count,
@@ -272,11 +275,10 @@ function inputGradient(
       inner: outer,
       a: { buffer: dy.buffer, stride: outer, transpose: false },
       b: { buffer: rows, stride: layout === 'outIn' ? inner : outer, transpose: layout === 'inOut' },
-      c: dx.buffer,
-      accumulate: false,
+      c: target.buffer,
+      accumulate,
     }),
   );
-  return dx;
 }
 
 /** dW[range] (+)= dYᵀ X, Xᵀ dY with layout 'inOut'; rows outside the range get zero when there was no gradient yet. */

@@ -568,6 +568,7 @@ struct AdamTensor {
   const void* gradient;
   void* first_moment;
   void* second_moment;
+  void* copy;  // the parameter as it is afterwards, rounded once to copy_dtype; or null
   int64_t count;
   double weight_decay;
 };
@@ -575,7 +576,8 @@ struct AdamTensor {
 // torch.optim.Adam (decoupled = 0: weight decay added to the gradient) and AdamW (decoupled = 1). `step` counts from 1.
 // clip (optional): global_norm's output; gradients are multiplied by clip[1], and nothing is written when clip[2] is 0.
 struct AdamParams {
-  DType dtype;
+  DType dtype;       // copies: f32 or f64
+  DType copy_dtype;  // bf16 or f16; of no meaning without copies
   double learning_rate, beta1, beta2, epsilon;
   int64_t step;
   int32_t decoupled;

@@ -431,6 +431,7 @@ export const operatorCalls: Record<OperatorName, (bench: Workbench) => Options> 
   }),
   adam: (bench) => ({
     dtype: 'f32',
+    copyDtype: 'bf16',
     learningRate: 0.1,
     beta1: 0.9,
     beta2: 0.99,
@@ -443,6 +444,7 @@ export const operatorCalls: Record<OperatorName, (bench: Workbench) => Options> 
       gradient: bench.floats(count),
       firstMoment: bench.floats(count),
       secondMoment: bench.floats(count),
+      copy: bench.bytes(2 * count),
       count,
       weightDecay: 0.01,
     })),
