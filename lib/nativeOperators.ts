@@ -98,19 +98,23 @@ export interface NativeActivationCall {
   out: NativeBuffer;
 }
 
-/** xGradient = scale outGradient activation'(x); for relu and tanh `x` is the output. `xGradient` may be `outGradient`. */
-export interface NativeActivationGradient {
+/**
+ * xGradient = dropout(outGradient) activation'(x). For relu `x` is the output, the dropout's if there is one; for tanh that of the
+ * activation; 'none' reads none. `xGradient` may be `outGradient`.
+ */
+export interface NativeActivationGradient extends Random {
   dtype: NativeDType;
   activation: NativeActivation;
   count: number;
-  scale: number;
-  x: NativeBuffer;
+  /** In [0, 1). */
+  dropout: number;
+  x?: OptionalBuffer;
   outGradient: NativeBuffer;
   xGradient: NativeBuffer;
 }
 
-/** c[rows, columns] (+)= activation(op(a) op(b) + bias) + residual */
-export interface NativeMatrixProduct {
+/** c[rows, columns] (+)= dropout(activation(op(a) op(b) + bias)) + residual */
+export interface NativeMatrixProduct extends Random {
   dtype: NativeDType;
   rows: number;
   columns: number;
@@ -123,6 +127,8 @@ export interface NativeMatrixProduct {
   packedB: boolean;
   accumulate: boolean;
   activation: NativeActivation;
+  /** In [0, 1). */
+  dropout: number;
   a: NativeBuffer;
   aStride: number;
   b: NativeBuffer;
@@ -600,12 +606,16 @@ export interface NativeAdamTensor {
   gradient: NativeBuffer;
   firstMoment: NativeBuffer;
   secondMoment: NativeBuffer;
+  /** Receives the new parameter, of `copyDtype`. */
+  copy?: OptionalBuffer;
   count: number;
   weightDecay: number;
 }
 
 export interface NativeAdam {
   dtype: NativeDType;
+  /** bf16 or f16; of no meaning without copies. */
+  copyDtype: NativeDType;
   learningRate: number;
   beta1: number;
   beta2: number;

@@ -1,7 +1,5 @@
 import { isGradEnabled } from '../autograd';
 import type { Activation } from '../ops/activation';
-import { add } from '../ops/add';
-import { dropout } from '../ops/dropout';
 import { layerNorm } from '../ops/layerNorm';
 import { linear } from '../ops/linear';
 import type { Generator } from '../random';
@@ -64,17 +62,19 @@ export class FeedForward {
     const activated = linear(preNorm ? norm(x) : x, inner, {
       bias: operand(this.inner.bias),
       activation,
+      dropout: rate,
+      generator,
       packed: fixed ? this.innerCache.packed(inner) : null,
     });
-    const dropped = rate > 0 ? dropout(activated, { probability: rate, generator }) : activated;
     const outer = operand(this.outer.weight);
-    const out = linear(dropped, outer, {
+    // Dropout and residual in the pass that has the sum at hand: the layer norm's, or the product's.
+    const last = { residual: x, dropout: rate, generator };
+    const out = linear(activated, outer, {
       bias: operand(this.outer.bias),
       packed: fixed ? this.outerCache.packed(outer) : null,
+      ...(preNorm ? last : {}),
     });
-    return preNorm
-      ? add(x, dropout(out, { probability: rate, generator }))
-      : norm(out, { residual: x, dropout: rate, generator });
+    return preNorm ? out : norm(out, last);
   }
 
   clearCache(): void {

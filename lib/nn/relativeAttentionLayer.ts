@@ -1,7 +1,5 @@
 import { isGradEnabled } from '../autograd';
 import type { AttentionBand } from '../ops/attentionBand';
-import { add } from '../ops/add';
-import { dropout } from '../ops/dropout';
 import { layerNorm } from '../ops/layerNorm';
 import { linear } from '../ops/linear';
 import { type ColumnRange, memoryUpdate } from '../ops/memoryUpdate';
@@ -128,15 +126,14 @@ export class RelativeAttentionLayer {
     });
     const newKeyValues = { tensor: projected, first: width, count: 2 * width };
     const outputWeight = this.parameters.operand(this.output);
+    // Dropout and residual in the pass that has the sum at hand: the layer norm's, or the product's.
+    const last = { residual: x, dropout: training ? probability : 0, generator };
     const attended = linear(reshape(attention.output, [batch, length, width]), outputWeight, {
       packed: fixed ? this.outputCache.packed(outputWeight) : null,
+      ...(preNorm ? last : {}),
     });
-    const rate = training ? probability : 0;
-    const output = preNorm
-      ? add(x, dropout(attended, { probability: rate, generator }))
-      : this.norm(attended, { residual: x, dropout: rate, generator });
     return {
-      output,
+      output: preNorm ? attended : this.norm(attended, last),
       keyValues:
         inputs.keepKeyValues === null ? null : memoryUpdate(memoryKeyValues, newKeyValues, inputs.keepKeyValues),
       newKeyValues: ring && newKeyValues,

@@ -5,8 +5,8 @@ import { keep } from '../scope';
 import { needsTape, type Parameter, type Tensor } from '../tensor';
 
 /**
- * A weight in the type that the model computes in. In mixed precision operators take a 16-bit copy of the parameter, made once after
- * each update. What stays float32, and why:
+ * A weight in the type that the model computes in. In mixed precision operators take a 16-bit copy of the parameter, made once and kept
+ * up to date by the optimizer. What stays float32, and why:
  * - the parameter itself, Adam's moments and checkpoints: an update is some thousandths of a weight, which 8 or 11 bits round away;
  * - the gradients at the parameters, so that uses and micro-batches sum up without rounding, and a loss scale can be taken out;
  * - losses, their gradients, norms and the statistics of layer norm and softmax, which are sums over many elements; inside operators
@@ -29,4 +29,13 @@ export function workingCopy(parameter: Parameter, precision: FloatDType): Tensor
   use.version = copy.version;
   recordCast(parameter, use);
   return use;
+}
+
+/**
+ * The 16-bit copy, for the operator that updates the weight to update with it. Null: none is in use, or it has to be made anew, as it is
+ * older than the weight or a tape still needs it.
+ */
+export function updatableCopy(parameter: Parameter): Tensor | null {
+  const copy = parameter.workingCopy;
+  return copy !== null && copy.version === parameter.version && copy.exclusive ? copy : null;
 }

@@ -3,6 +3,7 @@ import { dtypeDetail } from '../dtype';
 import { native } from '../native';
 import { needsTape, Tensor } from '../tensor';
 import { requireFloat } from './checks';
+import { type DropoutNumbers, noDropout } from './dropout';
 
 /** `gelu` is the exact form with erf; `geluTanh` the approximation of the original TensorFlow code. */
 export type Activation = 'none' | 'relu' | 'gelu' | 'geluTanh' | 'silu' | 'tanh';
@@ -35,15 +36,24 @@ export function activation(x: Tensor, kind: Activation): Tensor {
   return result;
 }
 
-/** gradient * activation'(operand); the operand is the output for relu and tanh, the input for the others. */
-export function activationGradient(gradient: Tensor, operand: Tensor, kind: Activation, scale = 1): Tensor {
-  const result = Tensor.empty(operand.shape, operand.dtype, operand.device);
+/**
+ * The gradient of dropout(activation(x)) with respect to x.
+ * @param operand the output for relu (of the dropout) and tanh (of the activation), x for the others; null for none
+ * @param dropped of the dropout. Default: there was none
+ */
+export function activationGradient(
+  gradient: Tensor,
+  operand: Tensor | null,
+  kind: Activation,
+  dropped: DropoutNumbers = noDropout,
+): Tensor {
+  const result = Tensor.empty(gradient.shape, gradient.dtype, gradient.device);
   native.activationGradient({
-    dtype: dtypeDetail(operand.dtype).native,
+    dtype: dtypeDetail(gradient.dtype).native,
     activation: kind,
-    count: operand.size,
-    scale,
-    x: operand.buffer,
+    count: gradient.size,
+    ...dropped,
+    x: operand?.buffer ?? null,
     outGradient: gradient.buffer,
     xGradient: result.buffer,
   });

@@ -31,6 +31,24 @@ export function drawFor(operator: string, generator: Generator | null | undefine
   return generator.next();
 }
 
+/** @internal A dropout inside another operator: its probability, and where its mask comes from. */
+export interface DropoutNumbers extends GeneratorState {
+  dropout: number;
+}
+
+/** @internal */
+export const noDropout: DropoutNumbers = { dropout: 0, seed: 0, offset: 0 };
+
+/** @internal The numbers for one call of an operator that drops with this probability. */
+export function dropoutNumbers(
+  operator: string,
+  dropout: number,
+  generator: Generator | null | undefined,
+): DropoutNumbers {
+  requireProbability('dropout', dropout);
+  return dropout > 0 ? { dropout, ...drawFor(operator, generator) } : noDropout;
+}
+
 function apply(x: Tensor, probability: number, draw: GeneratorState, period: number): Tensor {
   const result = Tensor.empty(x.shape, x.dtype, x.device);
   const call = (from: Tensor, to: Tensor) =>

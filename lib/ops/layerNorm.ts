@@ -3,15 +3,8 @@ import { dtypeDetail, statisticsDType } from '../dtype';
 import { native } from '../native';
 import type { Generator } from '../random';
 import { needsTape, Tensor } from '../tensor';
-import {
-  requireFloat,
-  requireProbability,
-  requireSameKind,
-  requireSameShape,
-  requireShape,
-  rowsAndColumns,
-} from './checks';
-import { drawFor } from './dropout';
+import { requireFloat, requireSameKind, requireSameShape, requireShape, rowsAndColumns } from './checks';
+import { dropoutNumbers } from './dropout';
 
 export interface LayerNormOptions {
   /** Added to the variance. */
@@ -42,15 +35,14 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: Laye
     requireShape(name, tensor, [columns]);
   }
   if (residual) requireSameShape('residual', residual, x);
-  requireProbability('dropout', dropout);
-  const { seed, offset } = dropout > 0 ? drawFor('layerNorm', generator) : { seed: 0, offset: 0 };
+  const numbers = dropoutNumbers('layerNorm', dropout, generator);
   const { dtype, device } = x;
   const taped = needsTape([x, residual, weight, bias]);
   const y = Tensor.empty(x.shape, dtype, device);
   const sum = taped ? Tensor.empty(x.shape, dtype, device) : null;
   const mean = taped ? Tensor.empty([rows], statisticsDType(dtype), device) : null;
   const rstd = taped ? Tensor.empty([rows], statisticsDType(dtype), device) : null;
-  const common = { dtype: dtypeDetail(dtype).native, rows, columns, dropout, seed, offset };
+  const common = { dtype: dtypeDetail(dtype).native, rows, columns, ...numbers };
   native.layerNorm({
     epsilon,
     x: x.buffer,

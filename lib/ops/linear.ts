@@ -3,8 +3,11 @@ import { dtypeDetail } from '../dtype';
 import { XlformersError } from '../errors';
 import { native, type NativeBuffer } from '../native';
 import { needsTape, Tensor } from '../tensor';
+import type { Generator } from '../random';
 import { type Activation, activationGradient, gradientUsesOutput } from './activation';
+import { add } from './add';
 import { requireFloat, requireInteger, requireSameKind, requireShape, rowsAndColumns } from './checks';
+import { dropout, dropoutNumbers, noDropout } from './dropout';
 
 /** A range of rows of a weight. */
 export interface RowRange {
@@ -28,6 +31,12 @@ export interface LinearOptions {
   bias?: Tensor | null;
   /** Applied to the result in the same pass. Default 'none'. */
   activation?: Activation;
+  /** Probability of dropout after the activation, in the same pass, in [0, 1). Default 0. */
+  dropout?: number;
+  /** Where the mask comes from; required when dropout > 0. */
+  generator?: Generator | null;
+  /** Added at the end, in the same pass; shape of the result. */
+  residual?: Tensor | null;
   /** Uses these rows of the weight only, layout 'outIn': the projection of keys and values alone, say. */
   rows?: RowRange;
   /** What `packWeight` made of the weight (and the same rows); ignored while gradients are recorded. */
@@ -41,13 +50,21 @@ interface ProductOperand {
 }
 
 /**
- * y = activation(x Wᵀ + b), or activation(x W + b) with layout 'inOut'.
+ * y = dropout(activation(x Wᵀ + b)) + residual; x W with layout 'inOut'.
  * @param x [..., in]
  * @param weight [out, in]; axes after the first count as one: [dModel, heads, headDim] is dModel x heads headDim
  * @returns [..., out], or [..., rows.count]
  */
 export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
-  const { bias = null, activation = 'none', packed = null, layout = 'outIn' } = options;
+  const { bias = null, activation = 'none', packed = null, layout = 'outIn', residual = null } = options;
+  // Gradients by the output need it before anything is added, tanh's before anything is dropped.
+  if (residual && (activation === 'relu' || activation === 'tanh')) {
+    return add(linear(x, weight, { ...options, residual: null }), residual);
+  }
+  if (options.dropout && activation === 'tanh') {
+    const { dropout: probability, generator } = options;
+    return dropout(linear(x, weight, { ...options, dropout: 0 }), { probability, generator });
+  }
   requireFloat('x', x);
   requireSameKind('weight', weight, x);
   const [count, inner] = rowsAndColumns('x', x);
@@ -62,8 +79,14 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
     requireSameKind('bias', bias, x);
     requireShape('bias', bias, [range.count]);
   }
-  const taped = needsTape([x, weight, bias]);
-  const result = Tensor.empty([...x.shape.slice(0, -1), range.count], x.dtype, x.device);
+  const shape = [...x.shape.slice(0, -1), range.count];
+  if (residual) {
+    requireSameKind('residual', residual, x);
+    requireShape('residual', residual, shape);
+  }
+  const numbers = dropoutNumbers('linear', options.dropout ?? 0, options.generator);
+  const taped = needsTape([x, weight, bias, residual]);
+  const result = Tensor.empty(shape, x.dtype, x.device);
   const preActivation = taped && !gradientUsesOutput(activation) ? Tensor.empty(result.shape, x.dtype, x.device) : null;
   withOutputs(weight, layout, range, (rows) => {
     const usePacked = packed !== null && !taped;
@@ -77,13 +100,14 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
       packedB: usePacked,
       accumulate: false,
       activation,
+      ...numbers,
       a: x.buffer,
       aStride: inner,
       b: usePacked ? packed.tensor.buffer : rows,
       bStride: layout === 'outIn' ? inner : range.count,
       bias: bias?.buffer ?? null,
-      residual: null,
-      residualStride: 0,
+      residual: residual?.buffer ?? null,
+      residualStride: residual ? range.count : 0,
       preActivation: preActivation?.buffer ?? null,
       c: result.buffer,
       cStride: range.count,
@@ -93,15 +117,19 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
     const operand = activation === 'none' ? [] : [preActivation ?? result];
     record({
       name: 'linear',
-      inputs: [x, weight, bias],
+      inputs: [x, weight, bias, residual],
       outputs: [result],
       saved: [x, weight, ...operand],
       gradient: ([gradient], context) => {
         const [savedX, savedWeight, savedOperand] = context.saved as [Tensor, Tensor, Tensor | undefined];
-        const dy = savedOperand
-          ? activationGradient(gradient as Tensor, savedOperand, activation)
-          : (gradient as Tensor);
-        const dx = context.wants(0) ? inputGradient(dy, savedWeight, layout, range, savedX.shape) : null;
+        const dy =
+          savedOperand || numbers.dropout > 0
+            ? activationGradient(gradient as Tensor, savedOperand ?? null, activation, numbers)
+            : (gradient as Tensor);
+        if (context.wants(0)) {
+          const { tensor, accumulate } = context.target(0);
+          inputGradient(dy, savedWeight, layout, range, tensor, accumulate);
+        }
         if (context.wants(1)) {
           const { tensor, accumulate } = context.target(1);
           weightGradient(dy, savedX, layout, range, tensor, accumulate);
@@ -110,7 +138,7 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
           const { tensor, accumulate } = context.target(2);
           columnSum(dy, tensor, accumulate);
         }
-        return [dx, null, null];
+        return [null, null, null, context.wants(3) ? (gradient as Tensor) : null];
       },
     });
   }
@@ -215,6 +243,7 @@ function plainProduct(like: Tensor, { rows, columns, inner, a, b, c, accumulate 
     packedB: false,
     accumulate,
     activation: 'none',
+    ...noDropout,
     a: a.buffer,
     aStride: a.stride,
     b: b.buffer,
@@ -228,17 +257,17 @@ function plainProduct(like: Tensor, { rows, columns, inner, a, b, c, accumulate 
   });
 }
 
-/** dX = dY W, dY Wᵀ with layout 'inOut' */
+/** dX (+)= dY W, dY Wᵀ with layout 'inOut' */
 function inputGradient(
   dy: Tensor,
   weight: Tensor,
   layout: WeightLayout,
   range: RowRange,
-  shape: readonly number[],
-): Tensor {
+  target: Tensor,
+  accumulate: boolean,
+): void {
   const [count, outer] = rowsAndColumns('gradient', dy);
   const inner = weightInner(weight, layout);
-  const dx = Tensor.empty(shape, dy.dtype, dy.device);
   withOutputs(weight, layout, range, (rows) =>
     plainProduct(dy, {
       rows: count,
@@ -246,11 +275,10 @@ function inputGradient(
       inner: outer,
       a: { buffer: dy.buffer, stride: outer, transpose: false },
       b: { buffer: rows, stride: layout === 'outIn' ? inner : outer, transpose: layout === 'inOut' },
-      c: dx.buffer,
-      accumulate: false,
+      c: target.buffer,
+      accumulate,
     }),
   );
-  return dx;
 }
 
 /** dW[range] (+)= dYᵀ X, Xᵀ dY with layout 'inOut'; rows outside the range get zero when there was no gradient yet. */

@@ -3,6 +3,7 @@ import { dtypeDetail } from '../dtype';
 import { native } from '../native';
 import { needsTape, Tensor } from '../tensor';
 import { requireFloat, requireSameKind, requireShape } from './checks';
+import { noDropout } from './dropout';
 
 /**
  * Rows mixed by a matrix of each batch row: y_b = M_b x_b, or M_bᵀ x_b when transposed. XLNet's target mappings that are not one-hot.
@@ -51,6 +52,7 @@ function apply(x: Tensor, mapping: Tensor, transposed: boolean): Tensor {
       packedB: false,
       accumulate: false,
       activation: 'none',
+      ...noDropout,
       a,
       aStride: mapping.shape[2] as number,
       b: right,

@@ -1,7 +1,15 @@
-import { dtypeDetail, statisticsDType } from '../dtype';
+import { dtypeDetail, isShortFloat, type ShortFloatDType, statisticsDType } from '../dtype';
+import { XlformersError } from '../errors';
 import { native } from '../native';
 import { Tensor } from '../tensor';
-import { requireFloat, requireInteger, requireSameKind, requireSameShape, requireTensors } from './checks';
+import {
+  requireFloat,
+  requireInteger,
+  requireSameKind,
+  requireSameShape,
+  requireShape,
+  requireTensors,
+} from './checks';
 
 /**
  * The Euclidean norm over all tensors and what clipping to `maxNorm` needs, without waiting for it.
@@ -33,6 +41,8 @@ export interface AdamOperand {
   firstMoment: Tensor;
   secondMoment: Tensor;
   weightDecay: number;
+  /** Receives the new parameter, rounded once to its type of 16 bits; the same type for all. Nothing, where nothing changes. */
+  copy?: Tensor | null;
 }
 
 export interface AdamOptions {
@@ -63,16 +73,40 @@ export function adam({ tensors, clip = null, ...options }: AdamOptions): void {
   });
   native.adam({
     dtype: dtypeDetail(first.dtype).native,
+    copyDtype: dtypeDetail(copyDTypeOf(tensors)).native,
     ...options,
     clip: clip?.buffer ?? null,
-    tensors: tensors.map(({ parameter, gradient, firstMoment, secondMoment, weightDecay }) => ({
+    tensors: tensors.map(({ parameter, gradient, firstMoment, secondMoment, weightDecay, copy }) => ({
       parameter: parameter.buffer,
       gradient: gradient.buffer,
       firstMoment: firstMoment.buffer,
       secondMoment: secondMoment.buffer,
+      copy: copy?.buffer ?? null,
       count: parameter.size,
       weightDecay,
     })),
   });
-  for (const { parameter } of tensors) parameter.version += 1;
+  for (const { parameter, copy } of tensors) {
+    parameter.version += 1;
+    if (copy) copy.version = parameter.version;
+  }
+}
+
+/** The type of the copies; any without some. */
+function copyDTypeOf(tensors: readonly AdamOperand[]): ShortFloatDType {
+  const given = tensors.findIndex(({ copy }) => copy);
+  if (given < 0) return 'bfloat16';
+  const { dtype } = tensors[given]?.copy as Tensor;
+  if (!isShortFloat(dtype)) {
+    throw new XlformersError(
+      'ERR_ARG_TYPE',
+      `tensors[${given}].copy: got dtype ${dtype}, expected bfloat16 or float16`,
+    );
+  }
+  tensors.forEach(({ parameter, copy }, index) => {
+    if (!copy) return;
+    requireSameKind(`tensors[${index}].copy`, copy, { dtype, device: parameter.device });
+    requireShape(`tensors[${index}].copy`, copy, parameter.shape);
+  });
+  return dtype;
 }

@@ -1,3 +1,4 @@
+import { updatableCopy } from '../nn/workingCopy';
 import { adam, globalNorm } from '../ops/optimizer';
 import { keep, scope } from '../scope';
 import { type Parameter, Tensor } from '../tensor';
@@ -59,6 +60,7 @@ export class Adam {
         firstMoment: first,
         secondMoment: second,
         weightDecay: decayed === 'all' || parameter.shape.length > 1 ? weightDecay : 0,
+        copy: updatableCopy(parameter),
       };
     });
     // The operator has one rate for all of its tensors.

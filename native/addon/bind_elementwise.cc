@@ -111,8 +111,11 @@ void activation_gradient(OperatorCall& call, const ArgReader& args) {
   params.dtype = args.float_dtype();
   params.activation = args.activation();
   params.count = args.size("count");
-  params.scale = args.finite("scale");
-  params.x = args.input("x", params.dtype, params.count);
+  params.dropout = args.probability("dropout");
+  params.seed = args.counter("seed");
+  params.offset = args.counter("offset");
+  params.x = args.input("x", params.dtype, params.count,
+                        params.activation == Activation::none ? Presence::optional : Presence::required);
   params.out_gradient = args.input("outGradient", params.dtype, params.count);
   params.x_gradient = args.output("xGradient", params.dtype, params.count);
   call.may_alias(params.x_gradient, params.out_gradient);

@@ -21,6 +21,9 @@ void matrix_product(OperatorCall& call, const ArgReader& args) {
   params.packed_b = args.boolean("packedB");
   params.accumulate = args.boolean("accumulate");
   params.activation = args.activation();
+  params.dropout = args.probability("dropout");
+  params.seed = args.counter("seed");
+  params.offset = args.counter("offset");
   params.a_stride = args.size("aStride");
   params.b_stride = args.size("bStride");
   params.residual_stride = args.size("residualStride");

@@ -37,11 +37,15 @@ void adam(OperatorCall& call, const ArgReader& args) {
   refuse_while_recording(call.environment(), "adam", "its step and learning rate change from call to call; call it after a replay");
   std::optional<VariableBlock<AdamParams, AdamTensor>> block;
   const DType dtype = args.float_dtype();
+  const DType copy_dtype = args.float_dtype("copyDtype");
+  const auto is_short = [](DType type) { return type == DType::bf16 || type == DType::f16; };
+  if (!is_short(copy_dtype)) args.refuse(ErrorCode::arg_type, "copyDtype", dtype_name(copy_dtype), "bf16 or f16");
   args.each(
       "tensors", 1, kMaxTensors,
       [&](int64_t count) {
         AdamParams& params = block.emplace(offsetof(AdamParams, tensors), count).params();
         params.dtype = dtype;
+        params.copy_dtype = copy_dtype;
         params.tensor_count = static_cast<int32_t>(count);
       },
       [&](const ArgReader& element, int64_t index) {
@@ -52,6 +56,10 @@ void adam(OperatorCall& call, const ArgReader& args) {
         tensor.gradient = element.input("gradient", dtype, tensor.count);
         tensor.first_moment = element.output("firstMoment", dtype, tensor.count);
         tensor.second_moment = element.output("secondMoment", dtype, tensor.count);
+        tensor.copy = element.output("copy", copy_dtype, tensor.count, Presence::optional);
+        if (tensor.copy != nullptr && is_short(dtype)) {
+          args.refuse(ErrorCode::arg_type, "dtype", dtype_name(dtype), "f32 or f64 where there are copies");
+        }
       });
   AdamParams& params = block->params();
   params.learning_rate = args.finite("learningRate");

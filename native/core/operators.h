@@ -138,28 +138,33 @@ struct ActivationParams {
   void* out;
 };
 
-// x_gradient = scale * out_gradient * activation'(x). For relu and tanh `x` is the OUTPUT of the activation, whose sign or value
-// is enough; a relu output that went through dropout serves as well (scale = 1 / (1 - p)). x_gradient may alias out_gradient.
+// x_gradient = dropout(out_gradient) * activation'(x), the gradient of dropout(activation(..)) with the mask of those numbers. For relu
+// and tanh `x` is the OUTPUT of the activation, whose sign or value is enough. For relu it is that of the dropout: what was dropped is 0
+// there, so that no mask is made. `x` is not read for none. x_gradient may alias out_gradient.
 struct ActivationGradientParams {
   DType dtype;
   Activation activation;
   int64_t count;
-  double scale;
+  double dropout;
+  uint64_t seed, offset;
   const void* x;
   const void* out_gradient;
   void* x_gradient;
 };
 
-// c[rows, columns] (+)= activation(op(a) op(b) + bias) + residual
+// c[rows, columns] (+)= dropout(activation(op(a) op(b) + bias)) + residual
 // a: [rows, inner], or [inner, rows] when transpose_a. b: [inner, columns], or [columns, inner] when transpose_b.
 // A linear layer y = x W^T has transpose_b = 1 with b = W [columns, inner]; dx = dy W has neither; dW = dy^T x has transpose_a = 1.
 // pre_activation (optional, [rows, columns], stride c_stride): receives op(a) op(b) + bias, which gelu's gradient needs.
+// The dropout's element of a row and column is row * columns + column, whatever the stride.
 // packed_b != 0: b is what pack_matrix made of this operand (then transpose_b and b_stride are ignored).
 struct MatrixProductParams {
   DType dtype;
   int64_t rows, columns, inner;
   int32_t transpose_a, transpose_b, packed_b, accumulate;
   Activation activation;
+  double dropout;
+  uint64_t seed, offset;
   const void* a;
   int64_t a_stride;
   const void* b;
@@ -567,6 +572,7 @@ struct AdamTensor {
   const void* gradient;
   void* first_moment;
   void* second_moment;
+  void* copy;  // the parameter as it is afterwards, rounded once to copy_dtype; or null
   int64_t count;
   double weight_decay;
 };
@@ -574,7 +580,8 @@ struct AdamTensor {
 // torch.optim.Adam (decoupled = 0: weight decay added to the gradient) and AdamW (decoupled = 1). `step` counts from 1.
 // clip (optional): global_norm's output; gradients are multiplied by clip[1], and nothing is written when clip[2] is 0.
 struct AdamParams {
-  DType dtype;
+  DType dtype;       // copies: f32 or f64
+  DType copy_dtype;  // bf16 or f16; of no meaning without copies
   double learning_rate, beta1, beta2, epsilon;
   int64_t step;
   int32_t decoupled;

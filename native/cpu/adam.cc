@@ -3,6 +3,7 @@
 //   m += (g - m)(1 - beta1),  v = v beta2 + (1 - beta2) g^2,  p -= step_size m / (sqrt(v) / sqrt(1 - beta2^t) +
 //   epsilon),
 // with step_size = learning_rate / (1 - beta1^t).
+#include "cpu/conversion.h"
 #include "cpu/tensor_blocks.h"
 
 XL_KERNELS_BEGIN
@@ -33,6 +34,11 @@ void adam_range(const AdamFactors<T> f, int64_t count, const T* __restrict gradi
   }
 }
 
+template <typename Copy, typename T>
+void copy_range(const T* parameter, void* copy, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) static_cast<Copy*>(copy)[i] = Rounded<Copy>::of(parameter[i]);
+}
+
 }  // namespace
 
 template <typename T>
@@ -57,6 +63,9 @@ static Status run_adam(Context& context, const AdamParams& params) {
         adam_range<T>(factors, end - begin, static_cast<const T*>(tensor.gradient) + begin,
                       static_cast<T*>(tensor.parameter) + begin, static_cast<T*>(tensor.first_moment) + begin,
                       static_cast<T*>(tensor.second_moment) + begin);
+        if (tensor.copy == nullptr) return;
+        const auto copy = params.copy_dtype == DType::bf16 ? copy_range<Bfloat16, T> : copy_range<Float16, T>;
+        copy(static_cast<const T*>(tensor.parameter), tensor.copy, begin, end);
       });
   return ok_status();
 }

@@ -1,47 +1,11 @@
 // out (+)= x between floating types, bf16 and fp16 among them: what this backend does with those two beside storing
 // them.
-#include "core/short_float.h"
+#include "cpu/conversion.h"
 #include "cpu/elementwise.h"
 
 XL_KERNELS_BEGIN
 
 namespace {
-
-static inline float widened(float value) { return value; }
-static inline double widened(double value) { return value; }
-static inline float widened(Bfloat16 value) { return to_float(value); }
-static inline float widened(Float16 value) { return to_float(value); }
-
-template <typename Out>
-struct Rounded;
-template <>
-struct Rounded<float> {
-  template <typename C>
-  static float of(C value) {
-    return static_cast<float>(value);
-  }
-};
-template <>
-struct Rounded<double> {
-  template <typename C>
-  static double of(C value) {
-    return static_cast<double>(value);
-  }
-};
-template <>
-struct Rounded<Bfloat16> {
-  template <typename C>
-  static Bfloat16 of(C value) {
-    return to_bfloat16(value);
-  }
-};
-template <>
-struct Rounded<Float16> {
-  template <typename C>
-  static Float16 of(C value) {
-    return to_float16(value);
-  }
-};
 
 template <typename In, typename Out>
 Status run_cast(Context& context, const CastParams& params) {

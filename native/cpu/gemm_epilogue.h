@@ -1,8 +1,9 @@
 // What matrix_product does to a finished tile of op(A) op(B), while the tile is in the cache:
-//   c (+)= activation(tile + bias) + residual, and pre_activation = tile + bias.
+//   c (+)= dropout(activation(tile + bias)) + residual, and pre_activation = tile + bias.
 #pragma once
 
 #include "cpu/activation_math.h"
+#include "cpu/philox_vec.h"
 
 XL_KERNELS_BEGIN
 
@@ -17,6 +18,8 @@ struct Epilogue {
   int64_t c_stride;
   bool accumulate;
   Activation activation;
+  DropoutMask mask;
+  int64_t columns;
 
   static Epilogue of(const MatrixProductParams& params) {
     return {static_cast<const T*>(params.bias),
@@ -26,24 +29,29 @@ struct Epilogue {
             static_cast<T*>(params.c),
             params.c_stride,
             params.accumulate != 0,
-            params.activation};
+            params.activation,
+            dropout_mask(params.dropout, params.seed, params.offset),
+            params.columns};
   }
 };
 
-// One row: `count` columns from column `column` on; `at` is c's (and pre_activation's) offset of the first of them.
-template <Activation kind, typename T>
-static inline void finish_row(const Epilogue<T>& epilogue, const T* tile, int64_t row, int64_t column, int64_t count) {
+// One row: `count` columns from column `column` on. `kept`: their numbers, where the epilogue drops.
+template <Activation kind, bool drops, typename T>
+static inline void finish_row(const Epilogue<T>& epilogue, const T* tile, int64_t row, int64_t column, int64_t count,
+                              const uint16_t* kept) {
   constexpr int lanes = kLanes<T>;
   const T* bias = epilogue.bias ? epilogue.bias + column : nullptr;
   const T* residual = epilogue.residual ? epilogue.residual + row * epilogue.residual_stride + column : nullptr;
   T* pre_activation = epilogue.pre_activation ? epilogue.pre_activation + row * epilogue.c_stride + column : nullptr;
   T* c = epilogue.c + row * epilogue.c_stride + column;
+  const T scale = static_cast<T>(epilogue.mask.scale);
   int64_t j = 0;
   for (; j + lanes <= count; j += lanes) {
     Vec<T> value = load(tile + j);
     if (bias) value += load(bias + j);
     if (pre_activation) store(pre_activation + j, value);
     value = activate<kind, T>(value);
+    if constexpr (drops) value = dropped<T>(value, kept + j, epilogue.mask.threshold, scale);
     if (residual) value += load(residual + j);
     if (epilogue.accumulate) value += load(c + j);
     store(c + j, value);
@@ -54,6 +62,7 @@ static inline void finish_row(const Epilogue<T>& epilogue, const T* tile, int64_
     if (bias) value += load_partial(bias + j, rest);
     if (pre_activation) store_partial(pre_activation + j, value, rest);
     value = activate<kind, T>(value);
+    if constexpr (drops) value = dropped<T>(value, kept + j, epilogue.mask.threshold, scale);
     if (residual) value += load_partial(residual + j, rest);
     if (epilogue.accumulate) value += load_partial(c + j, rest);
     store_partial(c + j, value, rest);
@@ -73,13 +82,60 @@ static inline void prefetch_tile(const Epilogue<T>& epilogue, int64_t row, int64
   }
 }
 
+// The dropout numbers of `count` <= kPhiloxLanes / 2 columns of two rows, one after the other: where the rows begin with
+// a block, a vector of blocks serves both.
+template <typename T>
+struct DropoutOfRows {
+  static constexpr int kColumns = kPhiloxLanes / 2;
+  uint16_t memory[2 * (kColumns + kDropoutPadding)];
+  const uint16_t* row[2];
+
+  DropoutOfRows(const Epilogue<T>& epilogue, int64_t first_row, int64_t column, int64_t count) {
+    const int64_t first = first_row * epilogue.columns + column, second = first + epilogue.columns;
+    if (first % 8 == 0 && second % 8 == 0) {
+      Vec<uint64_t> blocks;
+      for (int i = 0; i < kPhiloxBlocks; ++i) {
+        const int64_t start = 2 * i < kPhiloxBlocks ? first : second - kColumns;
+        blocks[i] = static_cast<uint64_t>(start / 8 + i);
+      }
+      philox_lanes16(epilogue.mask.stream, blocks, 0, memory);
+      row[0] = memory;
+      row[1] = memory + kColumns;
+    } else {
+      row[0] = dropout_lanes(epilogue.mask.stream, first, count, memory);
+      row[1] = dropout_lanes(epilogue.mask.stream, second, count, memory + kColumns + kDropoutPadding);
+    }
+  }
+};
+
+template <Activation kind, typename T>
+static void finish_dropped_tile(const Epilogue<T>& epilogue, const T* tile, int64_t tile_stride, int64_t row,
+                                int64_t rows, int64_t column, int64_t columns) {
+  constexpr int64_t kColumns = DropoutOfRows<T>::kColumns;
+  for (int64_t j = 0; j < columns; j += kColumns) {
+    const int64_t count = columns - j < kColumns ? columns - j : kColumns;
+    for (int64_t i = 0; i < rows; i += 2) {
+      const DropoutOfRows<T> kept(epilogue, row + i, column + j, count);
+      for (int64_t k = 0; k < 2 && i + k < rows; ++k) {
+        finish_row<kind, true, T>(epilogue, tile + (i + k) * tile_stride + j, row + i + k, column + j, count,
+                                  kept.row[k]);
+      }
+    }
+  }
+}
+
 // tile[rows, columns] is the part of the product that starts at (row, column).
 template <typename T>
 static void finish_tile(const Epilogue<T>& epilogue, const T* tile, int64_t tile_stride, int64_t row, int64_t rows,
                         int64_t column, int64_t columns) {
   (void)with_activation(epilogue.activation, [&](auto tag) {
+    constexpr Activation kind = decltype(tag)::value;
+    if (epilogue.mask.scale != 1) {
+      finish_dropped_tile<kind, T>(epilogue, tile, tile_stride, row, rows, column, columns);
+      return;
+    }
     for (int64_t i = 0; i < rows; ++i) {
-      finish_row<decltype(tag)::value, T>(epilogue, tile + i * tile_stride, row + i, column, columns);
+      finish_row<kind, false, T>(epilogue, tile + i * tile_stride, row + i, column, columns, nullptr);
     }
   });
 }

@@ -36,11 +36,9 @@ static inline Vec<uint64_t> multiply_low_halves(Vec<uint64_t> a, Vec<uint64_t> b
 #endif
 }
 
-// out[0 .. kPhiloxLanes) = the 16-bit lanes of stream.block(low(n), high(n), c) for n = first, first + 1, ...
-static inline void philox_lanes16(const PhiloxStream& stream, uint64_t first, uint32_t c, uint16_t* out) {
+// out[0 .. kPhiloxLanes) = the 16-bit lanes of stream.block(low(n), high(n), c) for the lanes n of `index`.
+static inline void philox_lanes16(const PhiloxStream& stream, Vec<uint64_t> index, uint32_t c, uint16_t* out) {
   typedef Vec<uint64_t> U64;
-  U64 index;
-  for (int i = 0; i < kPhiloxBlocks; ++i) index[i] = first + static_cast<uint64_t>(i);
   U64 word0 = index;
   U64 word1 = index >> 32;
   U64 word2 = broadcast<uint64_t>(c);
@@ -73,6 +71,13 @@ static inline void philox_lanes16(const PhiloxStream& stream, uint64_t first, ui
 #endif
   store(reinterpret_cast<uint64_t*>(out), low);
   store(reinterpret_cast<uint64_t*>(out + kPhiloxLanes / 2), high);
+}
+
+// For n = first, first + 1, ...
+static inline void philox_lanes16(const PhiloxStream& stream, uint64_t first, uint32_t c, uint16_t* out) {
+  Vec<uint64_t> index;
+  for (int i = 0; i < kPhiloxBlocks; ++i) index[i] = first + static_cast<uint64_t>(i);
+  philox_lanes16(stream, index, c, out);
 }
 
 // The numbers of elements [index, index + count) of an element-wise dropout: written to `buffer`, which has room for

@@ -1,6 +1,6 @@
 // Activation functions over arrays, and their gradients.
 #include "cuda/activation_math.cuh"
-#include "cuda/elementwise.cuh"
+#include "cuda/dropout_elements.cuh"
 
 namespace xlformers::cuda {
 namespace {
@@ -18,6 +18,18 @@ struct ActivationGradient {
     return narrow<T>(widen(gradient) * scale * activation_slope(kind, widen(x)));
   }
   __device__ T operator()(T gradient) const { return narrow<T>(widen(gradient) * scale); }
+};
+
+template <Activation kind>
+struct SlopeTimes {
+  template <typename C>
+  __device__ C operator()(C gradient, C x) const {
+    return gradient * activation_slope(kind, x);
+  }
+  template <typename C>
+  __device__ C operator()(C gradient) const {
+    return gradient;
+  }
 };
 
 template <Activation kind>
@@ -59,14 +71,21 @@ Status activation_gradient(const Context& context, const void* block) {
     using T = typename decltype(type)::Type;
     return with_activation(params.activation, [&](auto tag) {
       constexpr Activation kKind = decltype(tag)::value;
-      const ActivationGradient<kKind, T> body = {static_cast<Compute<T>>(params.scale)};
-      T* const x_gradient = static_cast<T*>(params.x_gradient);
-      const T* const gradient = static_cast<const T*>(params.out_gradient);
-      if constexpr (kKind == Activation::none) {  // x may be absent: its slope is 1 everywhere
-        return transform(context, "activation_gradient", params.count, body, x_gradient, gradient);
+      constexpr const char* kName = "activation_gradient";
+      const DropoutMask mask = dropout_mask(params.dropout, params.seed, params.offset);
+      const DropoutArgs<T> args = dropout_args(mask, params.count, 0, static_cast<const T*>(params.out_gradient),
+                                               static_cast<T*>(params.x_gradient));
+      const auto run = [&](auto... x) {
+        if (kKind == Activation::relu || mask.threshold == 0) {
+          return transform(context, kName, params.count, ActivationGradient<kKind, T>{args.scale}, args.out, args.x,
+                           x...);
+        }
+        return drop_elements(context, kName, args, SlopeTimes<kKind>{}, x...);
+      };
+      if constexpr (kKind == Activation::none) {
+        return run();  // its slope is 1 everywhere
       } else {
-        return transform(context, "activation_gradient", params.count, body, x_gradient, gradient,
-                         static_cast<const T*>(params.x));
+        return run(static_cast<const T*>(params.x));
       }
     });
   });

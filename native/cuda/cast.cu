@@ -1,26 +1,10 @@
 // out (+)= x between floating types, in packs of which the wider side takes 16 bytes. Bound by memory: 6 bytes per
 // element from fp32 to a 16-bit type, 10 when gradients of that type are added to fp32 ones. The 257 M weights of
 // Transformer-XL large, once a step: 1.5 GB, 0.5 ms on an H100; their gradients 2.6 GB, 0.9 ms.
-#include <type_traits>
-
 #include "cuda/elementwise.cuh"
 
 namespace xlformers::cuda {
 namespace {
-
-// Rounded once: doubles do not become 16-bit numbers by way of float.
-template <typename Out, typename C>
-__device__ __forceinline__ Out rounded(C value) {
-  if constexpr (sizeof(Out) >= sizeof(float)) {
-    return static_cast<Out>(value);
-  } else if constexpr (sizeof(C) == sizeof(float)) {
-    return from_float<Out>(value);
-  } else if constexpr (std::is_same_v<Out, __half>) {
-    return __double2half(value);
-  } else {
-    return __double2bfloat16(value);
-  }
-}
 
 template <typename In, typename Out>
 struct Cast {

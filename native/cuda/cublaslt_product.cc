@@ -41,10 +41,11 @@ void describe_output(const MatrixProductParams& params, Call* call) {
   Shape& shape = call->shape;
   shape.epilogue = params.bias != nullptr ? kBias : kNoEpilogue;
   const auto with = [&](uint32_t epilogue) { return epilogue | (params.bias != nullptr ? kBias : 0u); };
-  const bool only_activation = params.residual == nullptr && !params.accumulate;
+  const bool drops = params.dropout > 0;
+  const bool only_activation = !drops && params.residual == nullptr && !params.accumulate;
   call->d = params.c;
   shape.c_stride = shape.d_stride = params.c_stride;
-  if (params.activation == Activation::none && params.pre_activation == nullptr &&
+  if (params.activation == Activation::none && params.pre_activation == nullptr && !drops &&
       (params.residual == nullptr || !params.accumulate)) {
     shape.adds = only_activation ? 0 : 1;
     if (params.residual != nullptr) {

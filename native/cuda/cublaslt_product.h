@@ -31,7 +31,7 @@ struct Call {
   void* d;        // null: scratch memory
   const void* bias;
   void* auxiliary;
-  bool finishes;  // activation, residual and accumulation are left to finish_stored_product, from d
+  bool finishes;  // activation, dropout, residual and accumulation are left to finish_stored_product, from d
 };
 
 // False: nothing for the library (another type, an empty inner dimension, rows that overlap, more than 2^31 - 1 rows or

@@ -15,7 +15,7 @@ Status multiply_by_plan(const Context& context, const MatrixProductParams& param
 // kernels; blocks without rows end at once.
 Status multiply_rows_there(const Context& context, const MatrixProductParams& params, const DeviceCount& there);
 
-// c (+)= activation(product) + residual, where `product` [rows, columns] holds the sums with the bias, as
+// c (+)= dropout(activation(product)) + residual, where `product` [rows, columns] holds the sums with the bias, as
 // pre_activation does. It may be c itself when nothing accumulates.
 Status finish_stored_product(const Context& context, const MatrixProductParams& params, const void* product,
                              int64_t stride);

@@ -1,5 +1,6 @@
 // What happens to a finished element of op(A) op(B): c (+)= activation(sum + bias) + residual, pre_activation = sum +
-// bias. Or the sum of a part of the inner dimension is put aside, for gemm_finish.cuh to add up.
+// bias. Or the sum of a part of the inner dimension is put aside, for gemm_finish.cuh to add up, which also knows
+// dropout.
 #pragma once
 
 #include "cuda/activation_math.cuh"
@@ -71,13 +72,22 @@ __device__ __forceinline__ void store_four(T* to, const Compute<T> (&from)[4]) {
   }
 }
 
-// One element inside the matrix.
-template <typename T>
-__device__ __forceinline__ void finish_one(const GemmOutput<T>& out, int64_t row, int64_t column, Compute<T> value) {
+// What dropout leaves of activation's results: element k of a few in a row.
+struct AllKept {
+  template <typename C>
+  __device__ C operator()(int, C value) const {
+    return value;
+  }
+};
+
+// One element inside the matrix, `index` to `kept`.
+template <typename T, typename Kept = AllKept>
+__device__ __forceinline__ void finish_one(const GemmOutput<T>& out, int64_t row, int64_t column, Compute<T> value,
+                                           const Kept& kept = {}, int index = 0) {
   const int64_t at = row * out.c_stride + column;
   if (out.bias != nullptr) value += widen(out.bias[column]);
   if (out.pre_activation != nullptr) out.pre_activation[at] = narrow<T>(value);
-  value = activate(out.activation, value);
+  value = kept(index, activate(out.activation, value));
   if (out.residual != nullptr) value += widen(out.residual[row * out.residual_stride + column]);
   if (out.accumulate) value += widen(out.c[at]);
   out.c[at] = narrow<T>(value);
@@ -89,10 +99,10 @@ __device__ __forceinline__ void add_four(C (&value)[4], const C (&other)[4]) {
   for (int i = 0; i < 4; ++i) value[i] += other[i];
 }
 
-// Four elements in a row, all inside, where `out.fours`; `column` is a multiple of 4.
-template <typename T>
+// Four elements in a row, all inside, where `out.fours`; `column` is a multiple of 4, `index` the first one to `kept`.
+template <typename T, typename Kept = AllKept>
 __device__ __forceinline__ void finish_four(const GemmOutput<T>& out, int64_t row, int64_t column,
-                                            Compute<T> (&value)[4]) {
+                                            Compute<T> (&value)[4], const Kept& kept = {}, int index = 0) {
   const int64_t at = row * out.c_stride + column;
   Compute<T> other[4];
   if (out.bias != nullptr) {
@@ -101,7 +111,7 @@ __device__ __forceinline__ void finish_four(const GemmOutput<T>& out, int64_t ro
   }
   if (out.pre_activation != nullptr) store_four(out.pre_activation + at, value);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) value[i] = activate(out.activation, value[i]);
+  for (int i = 0; i < 4; ++i) value[i] = kept(index + i, activate(out.activation, value[i]));
   if (out.residual != nullptr) {
     load_four(out.residual + row * out.residual_stride + column, other);
     add_four(value, other);

@@ -1,4 +1,4 @@
-// c (+)= activation(op(a) op(b) + bias) + residual: by cuBLASLt where it is to be had and knows the operand types, by
+// c (+)= dropout(activation(op(a) op(b) + bias)) + residual: by cuBLASLt where it is to be had and knows the operand types, by
 // own kernels otherwise, for few rows, and wherever the library has no algorithm.
 #include "cuda/cublaslt_product.h"
 #include "cuda/gemm.h"
@@ -86,6 +86,10 @@ Status launch_few_rows(const Context& context, const GemmProblem<T>& problem, co
   }
 }
 
+DropoutMask mask_of(const MatrixProductParams& params) {
+  return dropout_mask(params.dropout, params.seed, params.offset);
+}
+
 template <typename T>
 Status multiply(const Context& context, const MatrixProductParams& params, const GemmPlan& plan,
                 const DeviceCount& there) {
@@ -102,12 +106,31 @@ Status multiply(const Context& context, const MatrixProductParams& params, const
   if (!status.ok()) return status;
   const PartialSums<T> sums = {out.partials, elements, params.columns, plan.splits};
   out.partials = nullptr;
-  return launch_finish<T>(context, sums, out, rows_there);
+  return launch_finish<T>(context, sums, out, rows_there, mask_of(params));
 }
 
 }  // namespace
 
 Status multiply_by_plan(const Context& context, const MatrixProductParams& params, const GemmPlan& plan) {
+  if (params.dropout > 0 && plan.splits == 1) {
+    // Not in the kernels' own epilogues, which take four elements at a time: half of a Philox block, 100 integer
+    // operations. A pass of its own drops as fast as memory goes.
+    MatrixProductParams sums = params;
+    sums.activation = Activation::none;
+    sums.dropout = 0;
+    sums.residual = nullptr;
+    sums.pre_activation = nullptr;
+    sums.accumulate = 0;
+    if (params.pre_activation != nullptr) {
+      sums.c = params.pre_activation;
+    } else if (params.accumulate) {
+      sums.c = context.workspace.allocate<unsigned char>(params.rows * params.columns *
+                                                         static_cast<int64_t>(dtype_size(params.dtype)));
+      sums.c_stride = params.columns;
+    }
+    const Status status = multiply_by_plan(context, sums, plan);
+    return status.ok() ? finish_stored_product(context, params, sums.c, sums.c_stride) : status;
+  }
   return with_float_type(params.dtype, [&](auto tag) {
     return multiply<typename decltype(tag)::Type>(context, params, plan, DeviceCount{});
   });
@@ -135,7 +158,7 @@ Status finish_stored_product(const Context& context, const MatrixProductParams& 
     out.pre_activation = nullptr;
     const bool fours = reinterpret_cast<uintptr_t>(product) % 16 == 0 && stride % 4 == 0;
     const StoredProduct<T> source = {static_cast<const T*>(product), stride, fours};
-    return launch_finish<T>(context, source, out, DeviceCount{});
+    return launch_finish<T>(context, source, out, DeviceCount{}, mask_of(params));
   });
 }
 

@@ -1,6 +1,8 @@
 // Number types of kernels: what is stored, and what is computed with. float, double (tests), bf16 and fp16.
 #pragma once
 
+#include <type_traits>
+
 #include "core/dtype.h"
 #include "core/status.h"
 #include "cuda/device.cuh"
@@ -31,6 +33,20 @@ __device__ __forceinline__ T narrow(Compute<T> value) {
     return value;
   } else {
     return from_float<T>(value);
+  }
+}
+
+// Rounded once: doubles do not become 16-bit numbers by way of float.
+template <typename Out, typename C>
+__device__ __forceinline__ Out rounded(C value) {
+  if constexpr (sizeof(Out) >= sizeof(float)) {
+    return static_cast<Out>(value);
+  } else if constexpr (sizeof(C) == sizeof(float)) {
+    return from_float<Out>(value);
+  } else if constexpr (std::is_same_v<Out, __half>) {
+    return __double2half(value);
+  } else {
+    return __double2bfloat16(value);
   }
 }
 

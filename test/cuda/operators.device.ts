@@ -9,9 +9,9 @@ import { shortTypes } from '../support/shortFloats';
 
 /** Elements are moved. */
 const moves = /^(cast|maskedFill|binaryMask|reshape and permute|slice|concatenate|memoryUpdate|activation, relu)$/;
-/** An output is rounded once; the others pass through rows, scores or probabilities of 16 bits before. */
+/** An output is rounded once; the others pass through rows, scores, probabilities or products of 16 bits before. */
 const once =
-  /^(linear|mapRows|activation|add|scale|dropout|squaredError|binaryCrossEntropy|layerNorm|embedding|sinusoid|softmax|mean|top|sample|globalNorm|fill)/;
+  /^(linear(?!.*(dropout|residual))|mapRows|activation|add|scale|dropout|squaredError|binaryCrossEntropy|layerNorm|embedding|sinusoid|softmax|mean|top|sample|globalNorm|fill)/;
 /**
  * Roundings to the type on the way of a gradient or of a staged output: what the forward pass stored, probabilities, their gradients, the
  * result. Errors of the terms of a sum have random signs, so that each stage counts once relative to the largest element.

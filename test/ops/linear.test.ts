@@ -1,6 +1,17 @@
-import { linear, noGrad, packWeight, scope, type Activation } from '../../lib';
+import {
+  add,
+  dropout,
+  Generator,
+  linear,
+  noGrad,
+  packWeight,
+  scope,
+  type Activation,
+  type DropoutOptions,
+  type Tensor,
+} from '../../lib';
 import { TestRandom } from '../support/random';
-import { checkGradients, epsilon, expectClose, oddSizes, operand, product, tensor } from '../support/operators';
+import { checkGradients, epsilon, expectClose, leaf, oddSizes, operand, product, tensor } from '../support/operators';
 import { activationReference } from '../support/activations';
 
 const random = new TestRandom(2);
@@ -22,6 +33,13 @@ function reference(
     }
   }
   return out;
+}
+
+type Leaves = [x: Tensor, w: Tensor, b: Tensor, residual: Tensor];
+
+function separately(out: Tensor, options: DropoutOptions, residual: Tensor | null): Tensor {
+  const dropped = dropout(out, options);
+  return residual ? add(dropped, residual) : dropped;
 }
 
 describe('linear', () => {
@@ -84,6 +102,64 @@ describe('linear', () => {
     ]);
   });
 
+  test('dropout and residual in the same pass: to the bit what the operators one by one give', async () => {
+    for (const kind of ['none', 'relu', 'gelu', 'geluTanh', 'silu', 'tanh'] as const) {
+      // Rows that begin with a block of dropout's numbers and rows that do not; few rows; several tiles.
+      for (const [rows, inner, columns] of [
+        [1, 3, 1],
+        [5, 7, 64],
+        [17, 33, 41],
+        [130, 9, 264],
+      ] as const) {
+        const shapes = [[rows, inner], [columns, inner], [columns], [rows, columns]];
+        const operands = shapes.map((shape) => operand(random, shape));
+        const weights = random.normals(rows * columns);
+        for (const dtype of ['float64', 'float32'] as const) {
+          for (const [probability, withResidual] of [
+            [0.3, false],
+            [0.3, true],
+            [1e-6, true],
+            [0, true],
+          ] as const) {
+            const evaluate = async (fused: boolean) => {
+              const [x, w, b, r] = operands.map(({ values, shape }) => leaf(values, shape, dtype)) as Leaves;
+              const generator = new Generator(6);
+              const residual = withResidual ? r : null;
+              const plain = { bias: b, activation: kind };
+              const out = fused
+                ? linear(x, w, { ...plain, dropout: probability, generator, residual })
+                : separately(linear(x, w, plain), { probability, generator }, residual);
+              out.backward(tensor(weights, [rows, columns], dtype));
+              const grads = [x, w, b, ...(withResidual ? [r] : [])].map(({ grad }) => grad!.data());
+              return Promise.all([out.data(), ...grads]);
+            };
+            const [fused, separate] = [await evaluate(true), await evaluate(false)];
+            fused.forEach((values, index) =>
+              expectClose(values, separate[index]!, 0, `${kind} ${rows}x${inner}x${columns} ${dtype} ${index}`),
+            );
+          }
+        }
+      }
+    }
+  });
+
+  test('gradients with dropout and residual agree with finite differences', async () => {
+    for (const kind of ['none', 'relu', 'gelu', 'geluTanh', 'silu', 'tanh'] as const) {
+      const operands = [[5, 7], [9, 7], [9], [5, 9]].map((shape) => operand(random, shape));
+      await checkGradients(
+        random,
+        ([x, w, bias, residual]) =>
+          linear(x!, w!, { bias, activation: kind, dropout: 0.4, generator: new Generator(3), residual }),
+        operands,
+      );
+      await checkGradients(
+        random,
+        ([x, w, bias]) => linear(x!, w!, { bias, activation: kind, dropout: 0.4, generator: new Generator(3) }),
+        operands.slice(0, 3),
+      );
+    }
+  });
+
   test('a weight used twice gets the sum of both gradients', async () => {
     await checkGradients(random, ([x, w]) => scope(() => linear(linear(x!, w!), w!)), [
       operand(random, [3, 4]),
@@ -102,6 +178,10 @@ describe('linear', () => {
       /rows.count/,
     );
     expect(() => noGrad(() => linear({} as never, x))).toThrow(/x: got/);
+    const w = tensor(new Float64Array(6), [2, 3]);
+    for (const dropout of [1, -0.1, NaN]) expect(() => linear(x, w, { dropout })).toThrow(/dropout: got/);
+    expect(() => linear(x, w, { dropout: 0.5 })).toThrow(/generator: linear/);
+    expect(() => linear(x, w, { residual: x })).toThrow(/residual: got shape \[2, 3\], expected \[2, 2\]/);
   });
 
   test('rows and inner size of zero', async () => {

@@ -1,4 +1,4 @@
-import { adam, fillRandom, Generator, globalNorm, record, type Recording, sample, Tensor } from '../../lib';
+import { adam, cast, fillRandom, Generator, globalNorm, record, type Recording, sample, Tensor } from '../../lib';
 import { drawingState, sampleAgain } from '../../lib/ops/sample';
 import { philoxBlock } from '../support/philox';
 import { TestRandom } from '../support/random';
@@ -50,6 +50,57 @@ describe('adam', () => {
       });
     }
     expectClose(await parameter.data(), p, 1e-13);
+  });
+
+  test.each(['bfloat16', 'float16'] as const)(
+    'copies in %s are what a cast of the new weights gives',
+    async (dtype) => {
+      const counts = [1, 5, 64, 9001];
+      const start = counts.map((count) => random.normals(count));
+      const slopes = counts.map((count) => random.normals(count));
+      for (const type of ['float32', 'float64'] as const) {
+        const evaluate = async (copying: boolean, clip: Tensor | null) => {
+          const tensors = counts.map((count, index) => ({
+            parameter: tensor(start[index]!, [count], type),
+            gradient: tensor(slopes[index]!, [count], type),
+            firstMoment: Tensor.zeros([count], { ...onDevice, dtype: type }),
+            secondMoment: Tensor.zeros([count], { ...onDevice, dtype: type }),
+            weightDecay: 0.1,
+            // One weight without, as if it had none in use.
+            copy: copying && index !== 2 ? Tensor.full([count], 7, { ...onDevice, dtype }) : null,
+          }));
+          adam({ tensors, learningRate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, step: 1, decoupled: true, clip });
+          return tensors;
+        };
+        const [plain, copying] = [await evaluate(false, null), await evaluate(true, null)];
+        for (const [index, { parameter, copy }] of copying.entries()) {
+          expect(await parameter.data()).toEqual(await plain[index]!.parameter.data());
+          if (copy === null) continue;
+          expect(await copy.data()).toEqual(await cast(parameter, dtype).data());
+          expect(copy.version).toBe(parameter.version);
+        }
+        const overflow = globalNorm([tensor([Infinity], [1], type)], 1);
+        const [first] = await evaluate(true, overflow);
+        expect([...(await first!.copy!.data())]).toEqual([7]);
+      }
+    },
+  );
+
+  test('copies of another type, shape or of two types are refused by name', () => {
+    const weight = (copy: Tensor) => {
+      const [parameter, gradient, firstMoment, secondMoment] = [1, 2, 3, 4].map(() => tensor([1, 2], [2]));
+      const operands = { parameter: parameter!, gradient: gradient!, firstMoment: firstMoment! };
+      return { ...operands, secondMoment: secondMoment!, weightDecay: 0, copy };
+    };
+    const rates = { learningRate: 1, beta1: 0.9, beta2: 0.9, epsilon: 1e-8, step: 1, decoupled: false };
+    const make = (dtype: 'bfloat16' | 'float16' | 'float32', shape = [2]) =>
+      Tensor.zeros(shape, { ...onDevice, dtype });
+    const step = (...copies: Tensor[]) => adam({ ...rates, tensors: copies.map(weight) });
+    expect(() => step(make('float32'))).toThrow(/tensors\[0\].copy: got dtype float32, expected bfloat16 or float16/);
+    expect(() => step(make('float16', [3]))).toThrow(/tensors\[0\].copy: got shape \[3\], expected \[2\]/);
+    expect(() => step(make('float16'), make('bfloat16'))).toThrow(
+      /tensors\[1\].copy: got dtype bfloat16, expected float16/,
+    );
   });
 
   test('a norm that is not finite leaves everything as it was', async () => {

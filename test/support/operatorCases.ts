@@ -127,6 +127,21 @@ function linearCases(): OperatorCase[] {
       terms: 47,
       run: ([x, w, b]: Tensor[]) => [linear(x!, w!, { bias: b!, activation: kind })],
     })),
+    ...(['none', 'relu', 'gelu'] as const).flatMap((kind) =>
+      // Rows that begin with a block of dropout's numbers, and rows that do not.
+      [48, 47].map((columns) => ({
+        name: `linear, ${kind}, dropout, ${columns} columns`,
+        shapes: shapesOf(33, 21, columns),
+        terms: columns,
+        run: ([x, w, b]: Tensor[]) => [linear(x!, w!, { bias: b!, activation: kind, ...dropped() })],
+      })),
+    ),
+    {
+      name: 'linear, residual',
+      shapes: [...shapesOf(33, 21, 47), [33, 47]],
+      terms: 47,
+      run: ([x, w, b, residual]) => [linear(x!, w!, { bias: b!, residual: residual!, ...dropped() })],
+    },
     {
       name: 'linear, inOut',
       shapes: [

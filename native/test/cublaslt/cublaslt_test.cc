@@ -161,6 +161,7 @@ TEST(the_library_and_a_pass_after_it_make_every_epilogue) {
         options.residual = (choice & 2) != 0;
         options.accumulate = (choice & 4) != 0;
         options.pre_activation = (choice & 8) != 0;
+        options.dropout = (choice + kind) % 4 == 1 ? 0.5 : 0;
         const Size size = {17, columns, 8};
         EXPECT_EQUAL(run<__nv_bfloat16>(size, options), 1);
         if (columns == 16) EXPECT_EQUAL(run<float>(size, options), 1);
@@ -194,6 +195,12 @@ TEST(what_the_library_can_do_in_one_pass_it_does) {
   Options options;
   options.activation = Activation::gelu_tanh;
   EXPECT(finishes(ProductCase<float>({17, 16, 8}, options).params()));
+  for (const Activation activation : {Activation::none, Activation::relu, Activation::gelu_tanh}) {
+    Options drops;
+    drops.activation = activation;
+    drops.dropout = 0.5;
+    EXPECT(finishes(ProductCase<__half>({17, 16, 8}, drops).params()));
+  }
 }
 
 TEST(algorithms_are_remembered_by_shape) {

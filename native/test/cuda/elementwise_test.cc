@@ -102,10 +102,14 @@ TEST(activations_and_their_gradients_in_short_types) {
     for (const Activation kind : kActivations) {
       Numbers<T> x(values);
       DeviceArray<T> y(values.size()), slope(values.size());
+      const double dropout = kind == Activation::tanh ? 0 : 0.25;
+      const auto share = [&](size_t i) { return dropout == 0 || kept(99, 3, i, dropout) ? 1 / (1 - dropout) : 0; };
       run(cuda::activation, ActivationParams{kDType<T>, kind, 101, x.data(), y.data()});
       const bool by_output = kind == Activation::relu || kind == Activation::tanh;
+      DeviceArray<T> dropped(values.size());
+      run(cuda::dropout, DropoutParams{kDType<T>, 101, 0, dropout, 99, 3, y.data(), dropped.data()});
       run(cuda::activation_gradient,
-          ActivationGradientParams{kDType<T>, kind, 101, 0.5, by_output ? y.data() : x.data(),
+          ActivationGradientParams{kDType<T>, kind, 101, dropout, 99, 3, by_output ? dropped.data() : x.data(),
                                    const_cast<Numbers<T>&>(gradient).data(), slope.data()});
       for (size_t i = 0; i < values.size(); ++i) {
         const double wanted = activation_reference(kind, x[i]);
@@ -117,9 +121,44 @@ TEST(activations_and_their_gradients_in_short_types) {
         if (kind == Activation::relu) derivative = x[i] > 0 ? 1 : 0;
         // tanh's slope is 1 - y^2 of an output that was rounded.
         const double inherited = kind == Activation::tanh ? 2 * rounding_of<T>(1) : 0;
-        const double expected = 0.5 * gradient[i] * derivative;
+        const double expected = share(i) * gradient[i] * derivative;
         expect_near("gradient", i, widen(slope[i]), expected,
                     rounding_of<T>(expected) + inherited + 1e-8 + 32 * 0x1p-24);
+      }
+    }
+  });
+}
+
+TEST(activation_gradients_drop_what_dropout_drops_at_all_alignments) {
+  for_all_types([](auto zero) {
+    using T = decltype(zero);
+    for (const Span& span : kSpans) {
+      const size_t all = span.count + span.shift;
+      const auto count = static_cast<int64_t>(span.count);
+      Numbers<T> x(all, 12), gradient(all, 13);
+      for (const Activation kind : {Activation::none, Activation::relu, Activation::silu}) {
+        DeviceArray<T> dropped(all), expected(all), got(all);
+        const T* operand = x.data() + span.shift;
+        if (kind == Activation::relu) {  // by the output of the dropout
+          DeviceArray<T> activated(all);
+          run(cuda::activation, ActivationParams{kDType<T>, kind, count, operand, activated.data() + span.shift});
+          run(cuda::dropout, DropoutParams{kDType<T>, count, 0, 0.25, 99, 5, activated.data() + span.shift,
+                                           dropped.data() + span.shift});
+          operand = dropped.data() + span.shift;
+        }
+        run(cuda::activation_gradient, ActivationGradientParams{kDType<T>, kind, count, 0, 0, 0, operand,
+                                                                gradient.data() + span.shift,
+                                                                expected.data() + span.shift});
+        run(cuda::activation_gradient,
+            ActivationGradientParams{kDType<T>, kind, count, 0.25, 99, 5, kind == Activation::none ? nullptr : operand,
+                                     gradient.data() + span.shift, got.data() + span.shift});
+        for (size_t i = 0; i < span.count; ++i) {
+          const double slope_times_gradient = widen(expected[i + span.shift]);
+          const double wanted = kept(99, 5, i, 0.25) ? slope_times_gradient / 0.75 : 0;
+          // Both results were stored; the scale and two products are rounded before.
+          expect_near("gradient", i, widen(got[i + span.shift]), wanted,
+                      2 * rounding_of<T>(wanted) + 3 * rounding_of<Compute<T>>(wanted));
+        }
       }
     }
   });

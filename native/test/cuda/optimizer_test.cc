@@ -104,7 +104,7 @@ TEST(adam_covers_tables_blocks_and_alignments) {
       Tensors<T> parameters(1), gradients(2), first(3), second(4, 0.0f);
       WithEntries<AdamParams, AdamTensor> params(kTensors);
       DeviceArray<C> clip(std::vector<C>{C(3), C(0.5), C(1)});
-      *params = {kDType<T>, 0.01, 0.9, 0.99, 1e-3, 3, decoupled, kTensors, clip.data(), {}};
+      *params = {kDType<T>, DType::bf16, 0.01, 0.9, 0.99, 1e-3, 3, decoupled, kTensors, clip.data(), {}};
       std::vector<std::vector<double>> p, g, m, v;
       for (size_t i = 0; i < kTensors; ++i) {
         const double decay = i % 2 == 0 ? 0.1 : 0;
@@ -112,6 +112,7 @@ TEST(adam_covers_tables_blocks_and_alignments) {
                            gradients.data(i),
                            first.data(i),
                            second.data(i),
+                           nullptr,
                            static_cast<int64_t>(size_of(i)),
                            decay};
         p.push_back(parameters.values(i));
@@ -140,13 +141,69 @@ TEST(adam_covers_tables_blocks_and_alignments) {
   });
 }
 
+TEST(adam_leaves_copies_that_a_cast_would_give) {
+  const auto check = [](auto zero, auto short_zero) {
+    using T = decltype(zero);
+    using Copy = decltype(short_zero);
+    const auto with_copy = [](size_t i) { return i % 3 != 2; };
+    Tensors<T> parameters(1), gradients(2), first(3), second(4, 0.0f);
+    Tensors<T> same_parameters(1), same_first(3), same_second(4, 0.0f);
+    Tensors<Copy> copies(5), untouched(5);
+    WithEntries<AdamParams, AdamTensor> params(kTensors), without(kTensors);
+    DeviceArray<Compute<T>> clip(std::vector<Compute<T>>{3, 0.5, 1});
+    *params = {kDType<T>, kDType<Copy>, 0.01, 0.9, 0.99, 1e-3, 3, 1, kTensors, clip.data(), {}};
+    *without = {kDType<T>, kDType<Copy>, 0.01, 0.9, 0.99, 1e-3, 3, 1, kTensors, clip.data(), {}};
+    for (size_t i = 0; i < kTensors; ++i) {
+      const auto count = static_cast<int64_t>(size_of(i));
+      params.entry(i) = {parameters.data(i),
+                         gradients.data(i),
+                         first.data(i),
+                         second.data(i),
+                         with_copy(i) ? copies.data(i) : nullptr,
+                         count,
+                         0.1};
+      without.entry(i) = {same_parameters.data(i), gradients.data(i), same_first.data(i), same_second.data(i),
+                          nullptr,                 count,             0.1};
+    }
+    run(cuda::adam, *params);
+    run(cuda::adam, *without);
+    for (size_t i = 0; i < kTensors; ++i) {
+      EXPECT(parameters.values(i) == same_parameters.values(i));
+      if (size_of(i) == 0) continue;
+      DeviceArray<Copy> expected(size_of(i));
+      run(cuda::cast, CastParams{kDType<T>, kDType<Copy>, static_cast<int64_t>(size_of(i)), 0, parameters.data(i),
+                                 expected.data()});
+      for (size_t k = 0; k < size_of(i); ++k) {
+        EXPECT_EQUAL(widen(copies.data(i)[k]), widen(with_copy(i) ? expected[k] : untouched.data(i)[k]));
+      }
+    }
+    const std::vector<double> before = copies.values(100);
+    clip[2] = 0;
+    run(cuda::adam, *params);
+    EXPECT(copies.values(100) == before);
+  };
+  check(float{}, __nv_bfloat16{});
+  check(float{}, __half{});
+  check(double{}, __nv_bfloat16{});
+  check(double{}, __half{});
+
+  AdamParams refused = {};
+  DeviceArray<__half> parameter(1), gradient(1), first(1), second(1), copy(1);
+  refused.dtype = DType::f16;
+  refused.step = refused.tensor_count = 1;
+  refused.tensors[0] = {parameter.data(), gradient.data(), first.data(), second.data(), copy.data(), 1, 0};
+  Operators operators;
+  EXPECT(operators.run(cuda::adam, refused).code == StatusCode::unsupported);
+}
+
 TEST(adam_leaves_everything_as_it_was_when_the_norm_is_not_finite) {
   DeviceArray<__half> parameter(std::vector<__half>{__half(1.0f)}), gradient(std::vector<__half>{__half(1.0f)});
   DeviceArray<__half> first(std::vector<__half>{__half(0.0f)}), second(std::vector<__half>{__half(0.0f)});
   DeviceArray<float> clip(std::vector<float>{INFINITY, 0, 0});
   const AdamParams params = {
-      DType::f16, 1, 0.9, 0.9,         1e-8,
-      1,          0, 1,   clip.data(), {{parameter.data(), gradient.data(), first.data(), second.data(), 1, 0.1}}};
+      DType::f16,  DType::bf16, 1, 0.9, 0.9,
+      1e-8,        1,           0, 1,   clip.data(),
+      {{parameter.data(), gradient.data(), first.data(), second.data(), nullptr, 1, 0.1}}};
   run(cuda::adam, params);
   EXPECT_EQUAL(widen(parameter[0]), 1.0f);
   EXPECT_EQUAL(widen(first[0]), 0.0f);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/operators.h"
+#include "core/philox.h"
 #include "cuda/kernel.h"
 #include "cuda/numeric.cuh"
 #include "simt/testing.h"
@@ -60,6 +61,7 @@ struct Options {
   int64_t padding = 0;
   bool bias = false, residual = false, pre_activation = false, accumulate = false;
   Activation activation = Activation::none;
+  double dropout = 0;  // 0, 0.5 or 0.75: kept elements are scaled without rounding
 };
 
 // Numbers are multiples of 2^-7 in [-1, 1), so that sums of up to 512 products are exact in float, in any order:
@@ -96,6 +98,9 @@ class ProductCase {
     block.transpose_b = options_.transpose_b;
     block.accumulate = options_.accumulate;
     block.activation = options_.activation;
+    block.dropout = options_.dropout;
+    block.seed = 77;
+    block.offset = (uint64_t{3} << 32) + 5;
     block.a = a_array_->data();
     block.a_stride = a_stride();
     block.b = b_array_->data();
@@ -109,7 +114,7 @@ class ProductCase {
     return block;
   }
 
-  // `stored_first`: the library stored the sums as T before the activation saw them.
+  // `stored_first`: the library, or an own kernel, stored the sums as T before activation or dropout saw them.
   void check(bool stored_first = false) const {
     simt::testing::expect_ok(runtime::synchronize(nullptr));
     using simt::testing::fail;
@@ -124,14 +129,15 @@ class ProductCase {
         // slopes below 1.13.
         const bool exact = options_.activation == Activation::none || options_.activation == Activation::relu;
         const double function_error = exact ? 0 : 16 * Format<T>::compute_epsilon * (1 + std::fabs(sum));
-        double expected = activated(options_.activation, sum);
+        const double share = kept(row, column) ? 1 / (1 - options_.dropout) : 0;
+        double expected = share * activated(options_.activation, sum);
         double terms = std::fabs(expected);
         if (options_.residual) expected += residual_[at], terms += std::fabs(residual_[at]);
         if (options_.accumulate) expected += c_before_[at], terms += std::fabs(c_before_[at]);
         const double sum_error = exact ? 0 : 3 * Format<T>::compute_epsilon * terms;
-        const double stored_error = stored_first ? 1.13 * Format<T>::epsilon * std::fabs(sum) : 0;
+        const double stored_error = stored_first ? share * 1.13 * Format<T>::epsilon * std::fabs(sum) : 0;
         compare("c", row, column, static_cast<double>((*c_array_)[at]), expected,
-                function_error + sum_error + stored_error);
+                share * function_error + sum_error + stored_error);
       }
       for (int64_t column = size_.columns; column < c_stride() && row + 1 < size_.rows; ++column) {
         const auto at = static_cast<size_t>(row * c_stride() + column);
@@ -148,11 +154,19 @@ class ProductCase {
     return std::to_string(size_.rows) + "x" + std::to_string(size_.columns) + "x" + std::to_string(size_.inner) + " " +
            dtype_name(Format<T>::dtype) + " transposed " + yes(options_.transpose_a) + yes(options_.transpose_b) +
            " padding " + std::to_string(options_.padding) + " bias " + yes(options_.bias) + " residual " +
-           yes(options_.residual) + " pre " + yes(options_.pre_activation) + " accumulate " + yes(options_.accumulate) +
+           yes(options_.residual) + " dropout " + std::to_string(options_.dropout) + " pre " + yes(options_.pre_activation) + " accumulate " + yes(options_.accumulate) +
            " activation " + std::to_string(static_cast<int>(options_.activation));
   }
 
  private:
+  bool kept(int64_t row, int64_t column) const {
+    if (options_.dropout == 0) return true;
+    const int64_t index = row * size_.columns + column;
+    const PhiloxStream stream = {77, (uint64_t{3} << 32) + 5};
+    const PhiloxBlock block =
+        stream.block(static_cast<uint32_t>(index >> 3), static_cast<uint32_t>(index >> 35), 0);
+    return philox_lane16(block, static_cast<int>(index & 7)) >= dropout_threshold(options_.dropout);
+  }
   int64_t a_stride() const { return (options_.transpose_a ? size_.rows : size_.inner) + options_.padding; }
   int64_t b_stride() const { return (options_.transpose_b ? size_.inner : size_.columns) + options_.padding; }
   int64_t c_stride() const { return size_.columns + options_.padding; }
