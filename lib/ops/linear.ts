@@ -59,11 +59,11 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
   const { bias = null, activation = 'none', packed = null, layout = 'outIn', residual = null } = options;
   // Gradients by the output need it before anything is added, tanh's before anything is dropped.
   if (residual && (activation === 'relu' || activation === 'tanh')) {
-    return add(linear(x, weight, { ...options, residual: null }), residual);
+    return add(linear(x, weight, Object.assign({}, options, { residual: null })), residual);
   }
   if (options.dropout && activation === 'tanh') {
     const { dropout: probability, generator } = options;
-    return dropout(linear(x, weight, { ...options, dropout: 0 }), { probability, generator });
+    return dropout(linear(x, weight, Object.assign({}, options, { dropout: 0 })), { probability, generator });
   }
   requireFloat('x', x);
   requireSameKind('weight', weight, x);

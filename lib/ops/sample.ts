@@ -55,7 +55,7 @@ export function sample(scores: Tensor, options: SampleOptions = {}): Sampled {
   }
   const drawn = emptyDraw(rows, scores);
   const state = generator && temperature > 0 ? generator.next() : { seed: 0, offset: 0 };
-  enqueue(scores, options, { ...drawn, streams: null }, state);
+  enqueue(scores, options, { streams: null, ...drawn }, state);
   return drawn;
 }
 
@@ -73,7 +73,7 @@ export function drawingState(scores: Tensor, options: SampleOptions, generators:
     .map((each) => each.state())
     .flatMap(({ seed, offset }) => [...halves(seed), ...halves(offset)]);
   const stored = () => Tensor.from(Int32Array.from(words), [rows, 4], { device: scores.device });
-  return { ...emptyDraw(rows, scores), streams: options.temperature === 0 ? null : stored() };
+  return { streams: options.temperature === 0 ? null : stored(), ...emptyDraw(rows, scores) };
 }
 
 /**
