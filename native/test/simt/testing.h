@@ -70,7 +70,11 @@ void under_all_schedules(const std::function<void()>& body);
 // Random choices, the same on every machine.
 class Draw {
  public:
-  explicit Draw(uint32_t seed) : engine_(seed) {}
+  // Generators of neighbouring seeds begin alike unless those are mixed.
+  explicit Draw(uint32_t seed) {
+    std::seed_seq mixed{seed};
+    engine_.seed(mixed);
+  }
 
   int in(int low, int high) { return low + static_cast<int>(engine_() % static_cast<unsigned>(high - low + 1)); }
   bool one_of(int count) { return in(1, count) == 1; }
