@@ -23,12 +23,36 @@ export interface JsonLimits {
   maxItems: number;
 }
 
+const numberPattern = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+
 /**
  * Parses JSON into maps, refusing what JSON.parse lets pass: duplicate keys, and more depth or keys than allowed. Objects become maps,
  * so that no key ("__proto__") can reach a prototype.
  * @throws JsonProblem
  */
-export function scanJson(text: string, { maxDepth, maxKeys, maxItems }: JsonLimits): JsonValue {
+export function scanJson(text: string, limits: JsonLimits): JsonValue {
+  return scan(text, limits, (_, value) => value);
+}
+
+/**
+ * The same for an object whose members are many: each is converted as soon as it is read, and what it was parsed into need not last.
+ * @returns null where the text is no object
+ */
+export function scanJsonMembers<T>(
+  text: string,
+  limits: JsonLimits,
+  convert: (key: string, value: JsonValue) => T,
+): Map<string, T> | null {
+  const root = scan(text, limits, convert);
+  return root instanceof Map ? (root as Map<string, T>) : null;
+}
+
+/** `convert`: of the members of the outermost object. */
+function scan<T>(
+  text: string,
+  { maxDepth, maxKeys, maxItems }: JsonLimits,
+  convert: (key: string, value: JsonValue) => T,
+): JsonValue | Map<string, T> {
   let position = 0;
   let keys = 0;
 
@@ -68,9 +92,8 @@ export function scanJson(text: string, { maxDepth, maxKeys, maxItems }: JsonLimi
   };
 
   const number = (): JsonNumber => {
-    const match = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-    match.lastIndex = position;
-    const found = match.exec(text);
+    numberPattern.lastIndex = position;
+    const found = numberPattern.exec(text);
     if (!found) return fail('unexpected character');
     position += found[0].length;
     return new JsonNumber(found[0]);
@@ -81,7 +104,7 @@ export function scanJson(text: string, { maxDepth, maxKeys, maxItems }: JsonLimi
     skipSpace();
     switch (text[position]) {
       case '{':
-        return object(depth);
+        return object(depth, (_, member) => member);
       case '[':
         return array(depth);
       case '"':
@@ -117,8 +140,8 @@ export function scanJson(text: string, { maxDepth, maxKeys, maxItems }: JsonLimi
     }
   };
 
-  const object = (depth: number): Map<string, JsonValue> => {
-    const members = new Map<string, JsonValue>();
+  const object = <M>(depth: number, make: (key: string, value: JsonValue) => M): Map<string, M> => {
+    const members = new Map<string, M>();
     position += 1;
     skipSpace();
     if (text[position] === '}') {
@@ -134,7 +157,7 @@ export function scanJson(text: string, { maxDepth, maxKeys, maxItems }: JsonLimi
       skipSpace();
       if (text[position] !== ':') fail("expected ':'");
       position += 1;
-      members.set(key, value(depth + 1));
+      members.set(key, make(key, value(depth + 1)));
       skipSpace();
       const next = text[position];
       position += 1;
@@ -143,7 +166,8 @@ export function scanJson(text: string, { maxDepth, maxKeys, maxItems }: JsonLimi
     }
   };
 
-  const result = value(0);
+  skipSpace();
+  const result = text[position] === '{' ? object(0, convert) : value(0);
   skipSpace();
   if (position !== text.length) fail('text after the end');
   return result;

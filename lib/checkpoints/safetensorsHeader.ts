@@ -4,7 +4,7 @@
  */
 import type { FloatDType } from '../dtype';
 import { XlformersError, type ErrorCode } from '../errors';
-import { JsonNumber, JsonProblem, type JsonValue, scanJson } from './jsonScanner';
+import { JsonNumber, JsonProblem, type JsonValue, scanJsonMembers } from './jsonScanner';
 
 export type SafetensorsDType = 'F64' | 'F32' | 'F16' | 'BF16' | 'I64' | 'I32' | 'I16' | 'I8' | 'U8' | 'BOOL';
 
@@ -80,29 +80,33 @@ export function parseHeader(file: string, bytes: Uint8Array, fileSize: number): 
   if (text.startsWith('\ufeff') || text.includes('\0')) {
     refuse('ERR_SAFETENSORS_HEADER_ENCODING', file, 'has a byte order mark or NUL in its header');
   }
-  const root = scan(file, text);
-  if (!(root instanceof Map)) return refuse('ERR_SAFETENSORS_HEADER_JSON', file, 'has a header that is no JSON object');
   const dataStart = 8 + bytes.length;
   const dataBytes = fileSize - dataStart;
   const metadata = new Map<string, string>();
-  const tensors = new Map<string, SafetensorsEntryInfo>();
-  for (const [name, value] of root) {
+  // A member at a time, as each is a small part of what it was parsed into.
+  const members = scan(file, text, (name, value) => {
     if (name === '__metadata__') {
       readMetadata(file, value, metadata);
-      continue;
+      return null;
     }
     if (name.length > maxNameLength || name.includes('\0')) {
       refuse('ERR_SAFETENSORS_NAME', file, `has a tensor name of ${name.length} characters, or with NUL`);
     }
-    tensors.set(name, readEntry(file, name, value, dataBytes));
-  }
+    return readEntry(file, name, value, dataBytes);
+  });
+  members.delete('__metadata__');
+  const tensors = members as Map<string, SafetensorsEntryInfo>;
   requireCoverage(file, tensors, dataBytes);
   return { tensors, metadata, dataStart };
 }
 
-function scan(file: string, text: string): JsonValue {
+type Member = SafetensorsEntryInfo | null;
+
+function scan(file: string, text: string, convert: (name: string, value: JsonValue) => Member): Map<string, Member> {
+  const limits = { maxDepth: 3, maxKeys: 16 * maxTensors, maxItems: 2 * maxDimensions };
   try {
-    return scanJson(text, { maxDepth: 3, maxKeys: 16 * maxTensors, maxItems: 2 * maxDimensions });
+    const members = scanJsonMembers(text, limits, convert);
+    return members ?? refuse('ERR_SAFETENSORS_HEADER_JSON', file, 'has a header that is no JSON object');
   } catch (error) {
     if (!(error instanceof JsonProblem)) throw error;
     const codes: Record<JsonProblem['kind'], ErrorCode> = {
@@ -185,10 +189,12 @@ function integer(code: ErrorCode, file: string, where: string, value: JsonValue)
 
 /** The tensors fill the data from the first to the last byte, without holes and overlaps: no place for anything else. */
 function requireCoverage(file: string, tensors: Map<string, SafetensorsEntryInfo>, dataBytes: number): void {
-  const sorted = [...tensors.entries()].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
+  const sorted = [...tensors.values()].sort((a, b) => a.begin - b.begin || a.end - b.end);
   let position = 0;
-  for (const [name, { begin, end }] of sorted) {
+  for (const entry of sorted) {
+    const { begin, end } = entry;
     if (begin !== position) {
+      const [name] = [...tensors].find(([, each]) => each === entry)!;
       const what =
         begin < position ? 'overlaps the one before' : `leaves a hole of ${begin - position} bytes before it`;
       refuse('ERR_SAFETENSORS_COVERAGE', file, `tensor '${name.slice(0, 60)}' ${what}`);

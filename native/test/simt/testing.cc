@@ -69,13 +69,19 @@ void under_all_schedules(const std::function<void()>& body) {
 
 void for_random_cases(uint32_t count, const std::function<void(uint32_t, Draw&)>& body) {
   const AskedCases cases = asked_cases.asked ? asked_cases : AskedCases{true, 0, count};
+  constexpr int kMostTold = 4;
+  int failures = 0;
+  std::string told;
   for (uint32_t number = cases.first; number != cases.first + cases.count; ++number) {
     Draw draw(number);
     try {
       body(number, draw);
     } catch (const std::exception& error) {
-      throw std::runtime_error(std::string(error.what()) + " (--cases " + std::to_string(number) + " 1)");
+      if (++failures <= kMostTold) told += "; --cases " + std::to_string(number) + " 1: " + error.what();
     }
+  }
+  if (failures > 0) {
+    throw std::runtime_error(std::to_string(failures) + " of " + std::to_string(cases.count) + " random cases failed" + told);
   }
 }
 

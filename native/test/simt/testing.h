@@ -70,7 +70,11 @@ void under_all_schedules(const std::function<void()>& body);
 // Random choices, the same on every machine.
 class Draw {
  public:
-  explicit Draw(uint32_t seed) : engine_(seed) {}
+  // Generators of neighbouring seeds begin alike unless those are mixed.
+  explicit Draw(uint32_t seed) {
+    std::seed_seq mixed{seed};
+    engine_.seed(mixed);
+  }
 
   int in(int low, int high) { return low + static_cast<int>(engine_() % static_cast<unsigned>(high - low + 1)); }
   bool one_of(int count) { return in(1, count) == 1; }
@@ -79,8 +83,8 @@ class Draw {
   std::mt19937 engine_;
 };
 
-// Runs the body for random cases 0 to count - 1, or for those that the command line asks for. Each draws from numbers of its own; a failure
-// says which case it was.
+// Runs the body for random cases 0 to count - 1, or for those that the command line asks for, and goes on where one fails. Each draws from
+// numbers of its own; a failure says how many failed, and of the first few which and why.
 void for_random_cases(uint32_t count, const std::function<void(uint32_t number, Draw& draw)>& body);
 
 // Numbers in [-1, 1), multiples of 2^-7: exact in bf16, fp16 and tf32, and so are their products in fp32.
