@@ -21,6 +21,9 @@ import {
   XLNetLMHeadModel,
 } from '../../lib';
 import { fromShortFloat, toShortFloat } from '../../lib/dtype';
+import { native } from '../../lib/native';
+import { updatableCopy } from '../../lib/nn/workingCopy';
+import type { Parameter } from '../../lib/tensor';
 import { codeOf } from '../support/errors';
 import { epsilon, expectClose, onDevice } from '../support/operators';
 import { TestRandom } from '../support/random';
@@ -195,6 +198,42 @@ describe.each(shortTypes)('%s', (dtype) => {
     const [exact, short] = [await (single ??= trainedLosses('float32')), await trainedLosses(dtype)];
     expect(short[9]!).toBeLessThan(0.9 * short[0]!);
     short.forEach((loss, step) => expect(Math.abs(loss - exact[step]!)).toBeLessThan(roundings * roundoff * exact[0]!));
+  });
+
+  test('the copies of weights are those that casts would give, and are cast once in a training', async () => {
+    const tokens = Int32Array.from({ length: 200 }, (_, index) => (index * 7) % 40);
+    const model = makeModel({ dropout: 0.1 });
+    const trainer = new Trainer(languageModelTask(model, { train: tokens }), {
+      ...{ batchSize: 2, targetLength: 8, memoryLength: 6, steps: 3, learningRate: 2e-2, seed: 4, precision: dtype },
+      accumulation: 2,
+    });
+    const weights = [...model.parameters().values()];
+    const buffers = weights.map(({ buffer }) => buffer);
+    const cast = jest.spyOn(native, 'cast');
+    const castsOfWeights = () => cast.mock.calls.filter(([{ x }]) => buffers.includes(x)).length;
+    await trainer.step();
+    const used = weights.filter(({ workingCopy }) => workingCopy !== null);
+    expect(used.length).toBeGreaterThan(20);
+    expect(castsOfWeights()).toBe(used.length);
+    await trainer.step();
+    await trainer.step();
+    expect(castsOfWeights()).toBe(used.length);
+    cast.mockRestore();
+    for (const parameter of used) {
+      const copy = parameter.workingCopy!;
+      expect([parameter.name, copy.version]).toEqual([parameter.name, parameter.version]);
+      const rounded = fromShortFloat(toShortFloat(await parameter.data(), dtype), dtype);
+      expect([parameter.name, await copy.data()]).toEqual([parameter.name, rounded]);
+    }
+    // Values given from outside, and a copy that a tape holds, are not the optimizer's to keep.
+    const [first, second] = used as [Parameter, Parameter];
+    first.overwrite(new Float32Array(first.size));
+    const held = second.workingCopy!.alias();
+    expect([updatableCopy(first), updatableCopy(second)]).toEqual([null, null]);
+    held.dispose();
+    expect(updatableCopy(second)).toBe(second.workingCopy);
+    trainer.dispose();
+    model.dispose();
   });
 
   test('evaluations in mixed precision', async () => {
