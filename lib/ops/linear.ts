@@ -28,6 +28,8 @@ export interface LinearOptions {
   bias?: Tensor | null;
   /** Applied to the result in the same pass. Default 'none'. */
   activation?: Activation;
+  /** Added to the result in the same pass, of its shape; not with an activation. */
+  residual?: Tensor | null;
   /** Uses these rows of the weight only, layout 'outIn': the projection of keys and values alone, say. */
   rows?: RowRange;
   /** What `packWeight` made of the weight (and the same rows); ignored while gradients are recorded. */
@@ -47,7 +49,7 @@ interface ProductOperand {
  * @returns [..., out], or [..., rows.count]
  */
 export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
-  const { bias = null, activation = 'none', packed = null, layout = 'outIn' } = options;
+  const { bias = null, activation = 'none', residual = null, packed = null, layout = 'outIn' } = options;
   requireFloat('x', x);
   requireSameKind('weight', weight, x);
   const [count, inner] = rowsAndColumns('x', x);
@@ -62,8 +64,16 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
     requireSameKind('bias', bias, x);
     requireShape('bias', bias, [range.count]);
   }
-  const taped = needsTape([x, weight, bias]);
-  const result = Tensor.empty([...x.shape.slice(0, -1), range.count], x.dtype, x.device);
+  const shape = [...x.shape.slice(0, -1), range.count];
+  if (residual) {
+    requireSameKind('residual', residual, x);
+    requireShape('residual', residual, shape);
+    if (activation !== 'none') {
+      throw new XlformersError('ERR_ARG_TYPE', `residual: got one with activation '${activation}', expected none`);
+    }
+  }
+  const taped = needsTape([x, weight, bias, residual]);
+  const result = Tensor.empty(shape, x.dtype, x.device);
   const preActivation = taped && !gradientUsesOutput(activation) ? Tensor.empty(result.shape, x.dtype, x.device) : null;
   withOutputs(weight, layout, range, (rows) => {
     const usePacked = packed !== null && !taped;
@@ -82,8 +92,8 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
       b: usePacked ? packed.tensor.buffer : rows,
       bStride: layout === 'outIn' ? inner : range.count,
       bias: bias?.buffer ?? null,
-      residual: null,
-      residualStride: 0,
+      residual: residual?.buffer ?? null,
+      residualStride: range.count,
       preActivation: preActivation?.buffer ?? null,
       c: result.buffer,
       cStride: range.count,
@@ -93,7 +103,7 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
     const operand = activation === 'none' ? [] : [preActivation ?? result];
     record({
       name: 'linear',
-      inputs: [x, weight, bias],
+      inputs: [x, weight, bias, residual],
       outputs: [result],
       saved: [x, weight, ...operand],
       gradient: ([gradient], context) => {
@@ -110,7 +120,7 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
           const { tensor, accumulate } = context.target(2);
           columnSum(dy, tensor, accumulate);
         }
-        return [dx, null, null];
+        return [dx, null, null, context.wants(3) ? (gradient as Tensor).alias() : null];
       },
     });
   }

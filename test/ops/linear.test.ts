@@ -84,6 +84,30 @@ describe('linear', () => {
     ]);
   });
 
+  test('a residual is added, and gets the gradient', async () => {
+    const [rows, inner, columns] = [5, 7, 11];
+    const [x, w, r] = [random.normals(rows * inner), random.normals(columns * inner), random.normals(rows * columns)];
+    for (const dtype of ['float64', 'float32'] as const) {
+      const out = linear(tensor(x, [rows, inner], dtype), tensor(w, [columns, inner], dtype), {
+        residual: tensor(r, [rows, columns], dtype),
+      });
+      const expected = reference(x, w, null, rows, inner, columns).map((value, index) => value + r[index]!);
+      expectClose(await out.data(), expected, 8 * (inner + 4) * epsilon[dtype]);
+    }
+    await checkGradients(random, ([a, b, c]) => linear(a!, b!, { residual: c! }), [
+      operand(random, [2, 3, 4]),
+      operand(random, [6, 4]),
+      operand(random, [2, 3, 6]),
+    ]);
+    const [a, b] = [tensor(new Float64Array(6), [2, 3]), tensor(new Float64Array(12), [4, 3])];
+    const residual = (...shape: number[]) => tensor(new Float64Array(product(shape)), shape);
+    expect(() => linear(a, b, { residual: residual(2, 3) })).toThrow(/residual: got shape/);
+    expect(() => linear(a, b, { residual: tensor(new Float64Array(8), [2, 4], 'float32') })).toThrow(
+      /residual: got dtype/,
+    );
+    expect(() => linear(a, b, { residual: residual(2, 4), activation: 'relu' })).toThrow(/residual: .*'relu'/);
+  });
+
   test('a weight used twice gets the sum of both gradients', async () => {
     await checkGradients(random, ([x, w]) => scope(() => linear(linear(x!, w!), w!)), [
       operand(random, [3, 4]),
