@@ -232,29 +232,4 @@ describe('generating feeds what it draws to the next step on the device', () => 
     expect(records).toHaveBeenCalledTimes(3);
     model.dispose();
   });
-
-  test('a step that was enqueued ahead is left when the texts end', async () => {
-    const model = makeModel();
-    const live = async () => {
-      await model.device.synchronize();
-      return model.device.memory().liveBytes;
-    };
-    const options = { maxTokens: 20, seed: [1, 2] };
-    const prompts = [prompt(3), prompt(8)];
-    const all = await generated(model, prompts, options);
-    const before = await live();
-    for (const end of [3, 8, 17]) {
-      const tokens = generateBatch(model, prompts, options);
-      for (let count = 0; count < end; count += 1) expect((await tokens.next()).value).toEqual(all[count]);
-      await tokens.return(undefined);
-      expect(await live()).toBe(before);
-      const controller = new AbortController();
-      const abort = (count: number) => count === end && controller.abort(new Error('enough'));
-      await expect(generated(model, prompts, { ...options, signal: controller.signal }, abort)).rejects.toThrow(
-        'enough',
-      );
-      expect(await live()).toBe(before);
-    }
-    model.dispose();
-  });
 });
