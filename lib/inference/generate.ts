@@ -15,7 +15,7 @@ export interface GenerateOptions extends Omit<SampleOptions, 'generator'>, Decod
   seed?: number;
   /** Ends a text; the id itself is not yielded. */
   stopId?: number;
-  /** Ends all, before the next step. */
+  /** Ends all, before the next token. */
   signal?: AbortSignal;
 }
 

@@ -1,4 +1,4 @@
-import { add, scale } from '../ops/add';
+import { scale } from '../ops/add';
 import { embedding } from '../ops/embedding';
 import { linear } from '../ops/linear';
 import type { Parameter, Tensor } from '../tensor';
@@ -59,15 +59,10 @@ export class AdaptiveEmbedding {
       return scale(linear(embedding(ids, first), projections[0] as Tensor), this.factor);
     }
     // Rows of other clusters are zero, and stay so under the projection.
-    return [first, ...others]
-      .map((layer, index) => {
-        const rows = embedding(ids, layer, {
-          scale: this.factor,
-          firstId: this.firstIds[index] as number,
-          partial: true,
-        });
-        return linear(rows, projections[index] as Tensor);
-      })
-      .reduce((sum, part) => add(sum, part));
+    return [first, ...others].reduce<Tensor | null>((residual, layer, index) => {
+      const firstId = this.firstIds[index] as number;
+      const rows = embedding(ids, layer, { scale: this.factor, firstId, partial: true });
+      return linear(rows, projections[index] as Tensor, { residual });
+    }, null) as Tensor;
   }
 }

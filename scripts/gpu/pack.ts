@@ -59,6 +59,7 @@ try {
       'test/ops',
       'test/cuda',
       'test/inference/ringDecoding.test.ts',
+      'test/inference/ringMemory.test.ts',
       'test/models',
       'test/support',
     ],

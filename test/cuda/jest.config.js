@@ -18,7 +18,7 @@ module.exports = {
     '<rootDir>/test/ops/*.test.ts',
     '<rootDir>/test/cuda/*.ts',
     '<rootDir>/test/models/{fixtures,training,xlnetFixtures}.test.ts',
-    '<rootDir>/test/inference/ringDecoding.test.ts',
+    '<rootDir>/test/inference/ring*.test.ts',
   ],
   testPathIgnorePatterns: ['/node_modules/'],
   globalSetup: '<rootDir>/test/cuda/buildEmulator.js',

@@ -160,6 +160,23 @@ describe('linear', () => {
     }
   });
 
+  test('a residual is added, and gets the gradient', async () => {
+    const [rows, inner, columns] = [5, 7, 11];
+    const [x, w, r] = [random.normals(rows * inner), random.normals(columns * inner), random.normals(rows * columns)];
+    for (const dtype of ['float64', 'float32'] as const) {
+      const out = linear(tensor(x, [rows, inner], dtype), tensor(w, [columns, inner], dtype), {
+        residual: tensor(r, [rows, columns], dtype),
+      });
+      const expected = reference(x, w, null, rows, inner, columns).map((value, index) => value + r[index]!);
+      expectClose(await out.data(), expected, 8 * (inner + 4) * epsilon[dtype]);
+    }
+    await checkGradients(random, ([a, b, c]) => linear(a!, b!, { residual: c! }), [
+      operand(random, [2, 3, 4]),
+      operand(random, [6, 4]),
+      operand(random, [2, 3, 6]),
+    ]);
+  });
+
   test('a weight used twice gets the sum of both gradients', async () => {
     await checkGradients(random, ([x, w]) => scope(() => linear(linear(x!, w!), w!)), [
       operand(random, [3, 4]),

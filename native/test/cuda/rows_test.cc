@@ -1,5 +1,7 @@
 // Copies of rows, sums over rows.
 #include <algorithm>
+#include <cstddef>
+#include <memory>
 
 #include "cuda/testing.h"
 
@@ -137,6 +139,44 @@ TEST(ring_append_writes_over_the_oldest_rows_of_half_types) {
         const uint16_t wanted = row < count ? values[static_cast<size_t>(shift + (b * count + row) * columns + i % columns)] : 7;
         EXPECT_EQUAL(ring[static_cast<size_t>(i)], wanted);
       }
+    }
+  }
+}
+
+// More rings than one launch has room for, of widths that take accesses of 2 to 16 bytes; only the last launch moves the head.
+TEST(rings_that_share_a_head_are_written_together) {
+  const int64_t batch = 2, length = 4, rings = 100;
+  for (const int32_t advance : {0, 1}) {
+    for (const int64_t count : {0, 3}) {
+      under_all_schedules([&] {
+        std::vector<char> bytes(offsetof(RingAppendParams, rings) + rings * sizeof(RingRows));
+        auto& params = *reinterpret_cast<RingAppendParams*>(bytes.data());
+        auto* const entries = reinterpret_cast<RingRows*>(bytes.data() + offsetof(RingAppendParams, rings));
+        std::vector<std::unique_ptr<DeviceArray<uint16_t>>> sources, targets;
+        for (int64_t r = 0; r < rings; ++r) {
+          const int64_t columns = r % 17;
+          std::vector<uint16_t> values(static_cast<size_t>(batch * count * columns));
+          for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<uint16_t>(1000 * r + static_cast<int64_t>(i));
+          sources.push_back(std::make_unique<DeviceArray<uint16_t>>(values));
+          targets.push_back(std::make_unique<DeviceArray<uint16_t>>(std::vector<uint16_t>(static_cast<size_t>(batch * length * columns), 7)));
+          entries[r] = {sources.back()->data(), columns, count * columns, columns, targets.back()->data()};
+        }
+        DeviceArray<int32_t> head(std::vector<int32_t>{2});
+        params.dtype = DType::f16;
+        params.batch = batch, params.count = count, params.length = length;
+        params.head = head.data(), params.advance = advance, params.ring_count = rings;
+        run(cuda::ring_append, params);
+        EXPECT_EQUAL(head[0], advance != 0 ? static_cast<int32_t>((2 + count) % length) : 2);
+        for (int64_t r = 0; r < rings; ++r) {
+          const int64_t columns = r % 17;
+          for (int64_t i = 0; i < batch * length * columns; ++i) {
+            const int64_t b = i / columns / length, row = (i / columns % length - 2 + length) % length;
+            const int64_t from = (b * count + row) * columns + i % columns;
+            EXPECT_EQUAL((*targets[static_cast<size_t>(r)])[static_cast<size_t>(i)],
+                         row < count ? static_cast<uint16_t>(1000 * r + from) : uint16_t{7});
+          }
+        }
+      });
     }
   }
 }
