@@ -20,8 +20,8 @@ struct LogitRows {
   } parts[kMostParts];
 };
 
-// A block a row and part. Reads the logits twice, the second time from the L2 cache, and writes them: 32 x 267735 in bf16 are 17 MB read
-// and written, 11 us.
+// A block a row and part. Reads the logits twice, the second time from the L2 cache, and writes them: 32 x 267735 in
+// bf16 are 17 MB read and written, 11 us.
 template <typename T, int threads>
 __global__ void __launch_bounds__(threads, 2) subtract_log_sum_exp(const __grid_constant__ LogitRows<T> rows) {
   using C = Compute<T>;

@@ -5,8 +5,9 @@
 
 namespace xlformers::cuda {
 
-// Whether this block is the last of the group's `count`, told to all of its threads: what the others wrote before is then there to be
-// read. The counter begins at zero and is left so. Which block comes last is chance: what it does must not depend on it.
+// Whether this block is the last of the group's `count`, told to all of its threads: what the others wrote before is
+// then there to be read. The counter begins at zero and is left so. Which block comes last is chance: what it does must
+// not depend on it.
 __device__ __forceinline__ bool arrives_last(uint32_t* counter, uint32_t count) {
   XL_SHARED(last, bool);
   __syncthreads();

@@ -273,7 +273,8 @@ __global__ void __launch_bounds__(threads, 1) draw_rows(const Draw<T> problem) {
       uint32_t* const stored = problem.streams == nullptr ? nullptr : problem.streams + 4 * row;
       const PhiloxStream stream = stored == nullptr ? problem.stream : stored_stream(stored);
       const auto stream_row = stored == nullptr ? static_cast<uint32_t>(row) : 0u;
-      const int32_t drawn = draw.draw(stream.block(stream_row, 0, kSampleLane).word[0]);  // meets all threads: they have read it
+      const int32_t drawn =
+          draw.draw(stream.block(stream_row, 0, kSampleLane).word[0]);  // meets all threads: they have read it
       if (stored != nullptr && threadIdx.x == 0) store_next_offset(stream.offset, stored);
       if (drawn >= 0) id = drawn;  // otherwise every score is infinite or NaN
     }

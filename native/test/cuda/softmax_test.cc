@@ -334,7 +334,9 @@ TEST(sample_draws_from_stored_streams) {
     DeviceArray<uint32_t> streams(std::vector<uint32_t>(&words[0][0], &words[0][0] + 12));
     DeviceArray<int32_t> ids(3), alone(1);
     OperatorRunner runner;
-    SampleParams params = {DType::f32, 3, static_cast<int64_t>(columns), 0.7, 40, 0.9, 99, 99, streams.data(), table.data(), ids.data(), nullptr};
+    SampleParams params = {
+        DType::f32, 3,      static_cast<int64_t>(columns), 0.7, 40, 0.9, 99, 99, streams.data(), table.data(),
+        ids.data(), nullptr};
     const auto draw = [&](const SampleParams& block) {
       expect_ok(runner.run([&](const cuda::Context& context) { return cuda::sample(context, &block); }));
     };

@@ -23,7 +23,8 @@ class Operators {
 
   template <typename Params>
   Status run(Kernel kernel, const Params& params) {
-    Status status = kernel(Context{nullptr, workspace_, properties_, error_.data(), {arrivals_.data(), kArrivals}}, &params);
+    Status status =
+        kernel(Context{nullptr, workspace_, properties_, error_.data(), {arrivals_.data(), kArrivals}}, &params);
     if (status.ok()) status = runtime::synchronize(nullptr);
     workspace_.reset();
     return status;
