@@ -57,6 +57,8 @@ interface Sizes {
   dInner: number;
   vocabSize: number;
   memLen: number | null;
+  /** Values of the inner layer that a gradient needs, by its width: relu's own are enough, others need what went into them too. */
+  innerValues: 1 | 2;
   /** Whether a stored tensor is another one under a second name. */
   isTied: (name: string) => boolean;
 }
@@ -95,13 +97,13 @@ export async function summarizeModel(
       if (packed.test(name)) packedCount += count;
     }
     const parameters = groups.embedding + groups.layers + groups.head;
-    const { nLayer, dModel, dInner, vocabSize, memLen } = sizes;
+    const { nLayer, dModel, dInner, innerValues, vocabSize, memLen } = sizes;
     const tokens = batchSize * length;
     const logits = hasVocabularyHead ? vocabSize : 0;
     // Values that a layer makes for each token: projections, attention, norms and residuals of width dModel, and the inner layer's.
     // A pass frees them before the next layer, and before it computes logits; a gradient needs them all.
     const inference = tokens * Math.max(10 * dModel + dInner, dModel + logits);
-    const training = tokens * (nLayer * (10 * dModel + 2 * dInner) + 2 * logits);
+    const training = tokens * (nLayer * (10 * dModel + innerValues * dInner) + 2 * logits);
     const packedHead = /xlnet/.test(String(config.model_type)) && hasVocabularyHead ? vocabSize * dModel : 0;
     return {
       architecture: architectureOf(config),
@@ -139,6 +141,7 @@ function sizesOf(config: Record<string, unknown>, directory: string): Sizes {
     return {
       ...sizes,
       memLen: sizes.memLen || null,
+      innerValues: sizes.ffActivation === 'relu' ? 1 : 2,
       isTied: (name) => name === 'lm_loss.weight' && sizes.tieWordEmbeddings,
     };
   }
@@ -150,7 +153,7 @@ function sizesOf(config: Record<string, unknown>, directory: string): Sizes {
         ? sizes.tieWordEmbeddings
         : kind === 'out_projs' && sizes.tieProjs[Number(cluster)] === true;
     };
-    return { ...sizes, isTied };
+    return { ...sizes, innerValues: 1, isTied };
   }
   throw new XlformersError(
     'ERR_CONFIG',
