@@ -82,8 +82,8 @@ static inline void prefetch_tile(const Epilogue<T>& epilogue, int64_t row, int64
   }
 }
 
-// The dropout numbers of `count` <= kPhiloxLanes / 2 columns of two rows, one after the other: where the rows begin with
-// a block, a vector of blocks serves both.
+// The dropout numbers of `count` <= kPhiloxLanes / 2 columns of two rows, one after the other: where the rows begin
+// with a block, a vector of blocks serves both.
 template <typename T>
 struct DropoutOfRows {
   static constexpr int kColumns = kPhiloxLanes / 2;
