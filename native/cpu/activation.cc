@@ -11,7 +11,8 @@ static Status run_activation(Context& context, const ActivationParams& params) {
   T* out = static_cast<T*>(params.out);
   return with_activation(params.activation, [&](auto tag) {
     constexpr Activation kind = decltype(tag)::value;
-    transform<T>(context, params.count, [](Vec<T> v) { return activate<kind, T>(v); }, out, x);
+    transform<T>(
+        context, params.count, [](Vec<T> v) { return activate<kind, T>(v); }, out, x);
   });
 }
 

@@ -82,8 +82,8 @@ static inline void prefetch_tile(const Epilogue<T>& epilogue, int64_t row, int64
   }
 }
 
-// The dropout numbers of `count` <= kPhiloxLanes / 2 columns of two rows, one after the other: where the rows begin with
-// a block, a vector of blocks serves both.
+// The dropout numbers of `count` <= kPhiloxLanes / 2 columns of two rows, one after the other: where the rows begin
+// with a block, a vector of blocks serves both.
 template <typename T>
 struct DropoutOfRows {
   static constexpr int kColumns = kPhiloxLanes / 2;
@@ -92,12 +92,15 @@ struct DropoutOfRows {
 
   DropoutOfRows(const Epilogue<T>& epilogue, int64_t first_row, int64_t column, int64_t count) {
     const int64_t first = first_row * epilogue.columns + column, second = first + epilogue.columns;
-    if (first % 8 == 0 && second % 8 == 0) {
-      Vec<uint64_t> blocks;
+    if (((first | second) & 7) == 0) {
+      Vec<uint64_t> lane, of_second;
       for (int i = 0; i < kPhiloxBlocks; ++i) {
-        const int64_t start = 2 * i < kPhiloxBlocks ? first : second - kColumns;
-        blocks[i] = static_cast<uint64_t>(start / 8 + i);
+        lane[i] = static_cast<uint64_t>(i);
+        of_second[i] = 2 * i < kPhiloxBlocks ? 0 : ~uint64_t{0};
       }
+      const int64_t gap = second - kColumns - first;
+      const Vec<uint64_t> blocks = broadcast(static_cast<uint64_t>(first >> 3)) + lane +
+                                   (broadcast(static_cast<uint64_t>(gap >> 3)) & of_second);
       philox_lanes16(epilogue.mask.stream, blocks, 0, memory);
       row[0] = memory;
       row[1] = memory + kColumns;

@@ -49,8 +49,9 @@ __device__ __forceinline__ void adam_element(const AdamFactors<Compute<T>>& f, C
 // The type of copies where there are none.
 struct NoCopy {};
 
+// double, for tests, needs more than 64 registers.
 template <typename T, typename Copy>
-__global__ void __launch_bounds__(kElementThreads, kElementBlocks)
+__global__ void __launch_bounds__(kElementThreads, sizeof(T) == 8 ? 2 : kElementBlocks)
     adam_blocks(const __grid_constant__ TensorTable<AdamEntry<T>> table, AdamFactors<Compute<T>> f) {
   using C = Compute<T>;
   constexpr bool kCopies = !std::is_same_v<Copy, NoCopy>;

@@ -1,5 +1,6 @@
 // What is left to do when a product lies in memory: parts of the inner dimension are added up in their order, or what a
-// library wrote is taken through activation, dropout and residual. One pass: reads the sums (and c, residual), writes c.
+// library wrote is taken through activation, dropout and residual. One pass: reads the sums (and c, residual), writes
+// c.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// c (+)= dropout(activation(op(a) op(b) + bias)) + residual: by cuBLASLt where it is to be had and knows the operand types, by
-// own kernels otherwise, for few rows, and wherever the library has no algorithm.
+// c (+)= dropout(activation(op(a) op(b) + bias)) + residual: by cuBLASLt where it is to be had and knows the operand
+// types, by own kernels otherwise, for few rows, and wherever the library has no algorithm.
 #include "cuda/cublaslt_product.h"
 #include "cuda/gemm.h"
 #include "cuda/gemm_few_rows.cuh"

@@ -146,9 +146,9 @@ TEST(activation_gradients_drop_what_dropout_drops_at_all_alignments) {
                                            dropped.data() + span.shift});
           operand = dropped.data() + span.shift;
         }
-        run(cuda::activation_gradient, ActivationGradientParams{kDType<T>, kind, count, 0, 0, 0, operand,
-                                                                gradient.data() + span.shift,
-                                                                expected.data() + span.shift});
+        run(cuda::activation_gradient,
+            ActivationGradientParams{kDType<T>, kind, count, 0, 0, 0, operand, gradient.data() + span.shift,
+                                     expected.data() + span.shift});
         run(cuda::activation_gradient,
             ActivationGradientParams{kDType<T>, kind, count, 0.25, 99, 5, kind == Activation::none ? nullptr : operand,
                                      gradient.data() + span.shift, got.data() + span.shift});

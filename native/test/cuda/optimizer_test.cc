@@ -162,8 +162,8 @@ TEST(adam_leaves_copies_that_a_cast_would_give) {
                          with_copy(i) ? copies.data(i) : nullptr,
                          count,
                          0.1};
-      without.entry(i) = {same_parameters.data(i), gradients.data(i), same_first.data(i), same_second.data(i),
-                          nullptr,                 count,             0.1};
+      without.entry(i) = {
+          same_parameters.data(i), gradients.data(i), same_first.data(i), same_second.data(i), nullptr, count, 0.1};
     }
     run(cuda::adam, *params);
     run(cuda::adam, *without);
@@ -200,10 +200,17 @@ TEST(adam_leaves_everything_as_it_was_when_the_norm_is_not_finite) {
   DeviceArray<__half> parameter(std::vector<__half>{__half(1.0f)}), gradient(std::vector<__half>{__half(1.0f)});
   DeviceArray<__half> first(std::vector<__half>{__half(0.0f)}), second(std::vector<__half>{__half(0.0f)});
   DeviceArray<float> clip(std::vector<float>{INFINITY, 0, 0});
-  const AdamParams params = {
-      DType::f16,  DType::bf16, 1, 0.9, 0.9,
-      1e-8,        1,           0, 1,   clip.data(),
-      {{parameter.data(), gradient.data(), first.data(), second.data(), nullptr, 1, 0.1}}};
+  const AdamParams params = {DType::f16,
+                             DType::bf16,
+                             1,
+                             0.9,
+                             0.9,
+                             1e-8,
+                             1,
+                             0,
+                             1,
+                             clip.data(),
+                             {{parameter.data(), gradient.data(), first.data(), second.data(), nullptr, 1, 0.1}}};
   run(cuda::adam, params);
   EXPECT_EQUAL(widen(parameter[0]), 1.0f);
   EXPECT_EQUAL(widen(first[0]), 0.0f);

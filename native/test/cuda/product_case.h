@@ -154,8 +154,9 @@ class ProductCase {
     return std::to_string(size_.rows) + "x" + std::to_string(size_.columns) + "x" + std::to_string(size_.inner) + " " +
            dtype_name(Format<T>::dtype) + " transposed " + yes(options_.transpose_a) + yes(options_.transpose_b) +
            " padding " + std::to_string(options_.padding) + " bias " + yes(options_.bias) + " residual " +
-           yes(options_.residual) + " dropout " + std::to_string(options_.dropout) + " pre " + yes(options_.pre_activation) + " accumulate " + yes(options_.accumulate) +
-           " activation " + std::to_string(static_cast<int>(options_.activation));
+           yes(options_.residual) + " dropout " + std::to_string(options_.dropout) + " pre " +
+           yes(options_.pre_activation) + " accumulate " + yes(options_.accumulate) + " activation " +
+           std::to_string(static_cast<int>(options_.activation));
   }
 
  private:
@@ -163,8 +164,7 @@ class ProductCase {
     if (options_.dropout == 0) return true;
     const int64_t index = row * size_.columns + column;
     const PhiloxStream stream = {77, (uint64_t{3} << 32) + 5};
-    const PhiloxBlock block =
-        stream.block(static_cast<uint32_t>(index >> 3), static_cast<uint32_t>(index >> 35), 0);
+    const PhiloxBlock block = stream.block(static_cast<uint32_t>(index >> 3), static_cast<uint32_t>(index >> 35), 0);
     return philox_lane16(block, static_cast<int>(index & 7)) >= dropout_threshold(options_.dropout);
   }
   int64_t a_stride() const { return (options_.transpose_a ? size_.rows : size_.inner) + options_.padding; }
