@@ -16,8 +16,9 @@ function queueWork(count) {
   for (const out of [a, b]) addon.fill({ dtype: 'f32', count: elements, value: 1, out });
   const product = { dtype: 'f32', rows: size, columns: size, inner: size, activation: 'none', residualStride: 0 };
   const flags = { transposeA: false, transposeB: false, packedB: false, accumulate: false };
+  const noDropout = { dropout: 0, seed: 0, offset: 0 };
   const operands = { a, aStride: size, b, bStride: size, c, cStride: size };
-  for (let index = 0; index < count; index += 1) addon.matrixProduct({ ...product, ...flags, ...operands });
+  for (let index = 0; index < count; index += 1) addon.matrixProduct({ ...product, ...flags, ...noDropout, ...operands });
   return { device, c };
 }
 
