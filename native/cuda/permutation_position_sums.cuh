@@ -6,12 +6,14 @@
 
 namespace xlformers::cuda {
 
-// Sums over a block's rows of dU^T Q, and of dU, by distance, in the block's own part of memory, where a block goes on with one tile of rows
-// after another. dS of a tile is kept in shared memory for a window of keys; then each warp takes every fourth 16 of the distances that the
-// window has, picks their dU from it, multiplies it by the tile's rows, and adds the sums to those in memory.
+// Sums over a block's rows of dU^T Q, and of dU, by distance, in the block's own part of memory, where a block goes on
+// with one tile of rows after another. dS of a tile is kept in shared memory for a window of keys; then each warp takes
+// every fourth 16 of the distances that the window has, picks their dU from it, multiplies it by the tile's rows, and
+// adds the sums to those in memory.
 //
-// FLOPs: 2 * head_dim * (1 + 15 / kWindow) a score of consecutive rows; of others, 16 distances for every 16 rows that meet one of them.
-// Bytes: 8 * head_dim * (kRows + kWindow) a tile of consecutive rows and window, 12 a score at head size 64, nearly all in the L2 cache.
+// FLOPs: 2 * head_dim * (1 + 16 / kWindow) a score of consecutive rows; of others, 16 distances for every 16 rows that
+// meet one of them. Bytes: 8 * head_dim * (kRows + kWindow) a tile of consecutive rows and window, 12 a score at head
+// size 64, nearly all in the L2 cache.
 template <typename T, int D, bool kConsecutive>
 class PositionSums {
   using Tile = PermutationTensorTile<D>;
@@ -19,13 +21,14 @@ class PositionSums {
 
  public:
   static constexpr int kWindow = 128;  // keys
-  // Rows lie 4 banks beyond a multiple of 32: neither the pairs that are put nor the values that are picked meet a conflict.
+  // Rows lie 4 banks beyond a multiple of 32: neither the pairs that are put nor the values that are picked meet a
+  // conflict.
   static constexpr int kStride = kWindow + 2 * kPad + 8;
   static constexpr size_t kElements = Tile::kRows * kStride;
 
   // score_gradients: kElements in shared memory; queries: rows of the tile [kRows][Tile::kStride], there too.
-  __device__ PositionSums(const PositionPartials& to, int chunk, int batch, const RelativeProblem<T>& operands, int head, T* score_gradients,
-                          const T* queries)
+  __device__ PositionSums(const PositionPartials& to, int chunk, int batch, const RelativeProblem<T>& operands,
+                          int head, T* score_gradients, const T* queries)
       : score_gradients_(score_gradients), queries_(queries), position_rows_(operands.position_rows) {
     const int64_t part = static_cast<int64_t>(batch) * to.chunks + chunk;
     const int64_t first = (part * operands.heads + head) * position_rows_;
@@ -38,7 +41,8 @@ class PositionSums {
     const int thread = static_cast<int>(threadIdx.x);
     for (int i = thread; i < position_rows_; i += Tile::kThreads) totals_[i] = 0;
     const int64_t pieces = static_cast<int64_t>(position_rows_) * (D / 4);
-    for (int64_t i = thread; i < pieces; i += Tile::kThreads) reinterpret_cast<float4*>(sums_)[i] = make_float4(0, 0, 0, 0);
+    for (int64_t i = thread; i < pieces; i += Tile::kThreads)
+      reinterpret_cast<float4*>(sums_)[i] = make_float4(0, 0, 0, 0);
   }
 
   // Before a window: what the warp's rows have in it is zero. A barrier is needed between add() and this.
@@ -54,7 +58,8 @@ class PositionSums {
     *reinterpret_cast<uint32_t*>(score_gradients_ + row * kStride + kPad + key) = pack<T>(first, second);
   }
 
-  // Adds a window, whose first key is `key0`, of a tile whose rows stand between two positions. Barriers are needed around it.
+  // Adds a window, whose first key is `key0`, of a tile whose rows stand between two positions. Barriers are needed
+  // around it.
   template <typename Block>
   __device__ void add(const Block& block, int key0, int first_position, int last_position) const {
     const uint32_t ones = pack<T>(1.0f, 1.0f);
@@ -97,11 +102,12 @@ class PositionSums {
     return reinterpret_cast<float2*>(sums_ + static_cast<int64_t>(row) * D + 8 * n + fragment_column());
   }
   __device__ uint32_t word(const T* low, const T* high) const {
-    return *reinterpret_cast<const uint16_t*>(low) | static_cast<uint32_t>(*reinterpret_cast<const uint16_t*>(high)) << 16;
+    return *reinterpret_cast<const uint16_t*>(low) | static_cast<uint32_t>(*reinterpret_cast<const uint16_t*>(high))
+                                                         << 16;
   }
 
-  // Fragment A [16 distances, 16 rows from 16 k on] of dU; false where the window has none of it. Consecutive rows: row i and distance d of
-  // tile n meet at key kWindow - 1 + i - 16 n - d.
+  // Fragment A [16 distances, 16 rows from 16 k on] of dU; false where the window has none of it. Consecutive rows: row
+  // i and distance d of tile n meet at key kWindow - 1 + i - 16 n - d.
   __device__ __forceinline__ bool pick_consecutive(int tile, int k, uint32_t (&a)[4]) const {
     if (k > tile || tile - k > kWindow / 16) return false;
     const int row = 16 * k + fragment_column();
@@ -114,7 +120,8 @@ class PositionSums {
     return true;
   }
   template <typename Block>
-  __device__ __forceinline__ bool pick_anywhere(const Block& block, int key0, int nearest, int k, uint32_t (&a)[4]) const {
+  __device__ __forceinline__ bool pick_anywhere(const Block& block, int key0, int nearest, int k,
+                                                uint32_t (&a)[4]) const {
     bool any = false;
     const auto place = [&](int row, int distance) {
       const int key = block.distance(block.rows.position[row], key0) - distance;
