@@ -7,9 +7,16 @@
 // H100, 16 x 1024 x 4096 (bf16, rows x columns x inner): W is 8.4 MB, 2.8 us at 3.0 TB/s; 0.13 GFLOP. 128 blocks with 4
 // loads of 16 bytes per thread under way are 2.1 MB, about what 700 ns of latency take at that rate: expected 4 us with
 // the launch.
+//
+// What layer_norm makes of few rows can be made by the block itself, while its first lines of W are under way: about
+// 0.5 us (sums and statistics from the L2 cache) of some 0.8 that these take, instead of a kernel of 1 us between two
+// products, in a graph, and 1 us of its own. Each block does all of it, and so reads two rows (x and residual) instead
+// of one: with 4 rows and 4096 columns 512 x 16 KB = 8.4 MB from the L2 cache, as much as W; both are there in 3.0 us
+// at 5.5 TB/s, W from memory in 2.8. With 8 rows they would take 4.6 us: the launch is lost again.
 #pragma once
 
 #include "cuda/gemm_epilogue.cuh"
+#include "cuda/layer_norm.cuh"
 
 namespace xlformers::cuda {
 
@@ -32,14 +39,48 @@ __device__ __forceinline__ uint4 load_eight(const T* from, int valid, int width)
   return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
+// x lies in memory.
+template <typename T>
+struct StoredRows {
+  static constexpr int64_t kMost = 16;
+
+  __device__ void prepare(GemmOperand<T>*) const {}
+};
+
+// x is y of a layer norm, which the kernel also leaves in memory. Dynamic shared memory: all rows.
+template <typename T>
+struct NormedRows {
+  static constexpr int64_t kMost = kNormedRows;
+
+  LayerNormArgs<T> norm;
+
+  __device__ __forceinline__ void prepare(GemmOperand<T>* x) const {
+    XL_DYNAMIC_SHARED(shared_bytes);
+    T* const rows = reinterpret_cast<T*>(shared_bytes);
+    for (int64_t row = threadIdx.x / 32; row < norm.rows; row += kFewRowsWarps) {
+      T* const y = rows + row * norm.columns;
+      if (norm.packed) {
+        norm_row<WarpOfRow, true, 0>(norm, row, y);
+      } else {
+        norm_row<WarpOfRow, false, 0>(norm, row, y);
+      }
+    }
+    __syncthreads();
+    if (blockIdx.x == 0) {
+      for (int64_t i = threadIdx.x; i < norm.rows * norm.columns; i += kFewRowsThreads) norm.y[i] = rows[i];
+    }
+    x->data = rows;
+  }
+};
+
 constexpr int kTensorColumns = 8;  // of a block
 
 // mma.m16n8k16 adds up over k in any order, as long as both operands agree: thread t of a quad loads inner elements [8
 // t, 8 t + 8) of a run of 32, which serve as elements (2 t, 2 t + 1, 2 t + 8, 2 t + 9) of two instructions. No shared
 // memory, no shuffles. kRows: 8 or 16 rows of x.
-template <typename T, int kRows>
+template <typename T, int kRows, typename Rows>
 __global__ void __launch_bounds__(kFewRowsThreads, 2)
-    multiply_few_rows_by_tensor_cores(const GemmProblem<T> problem, const GemmOutput<T> out) {
+    multiply_few_rows_by_tensor_cores(const GemmProblem<T> problem, const GemmOutput<T> out, const Rows rows) {
   constexpr int kRun = 32, kAhead = 4;  // runs whose loads are under way together
   XL_SHARED(parts, float[kFewRowsWarps][16 * kTensorColumns]);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -52,15 +93,22 @@ __global__ void __launch_bounds__(kFewRowsThreads, 2)
 
   float sums[4] = {};
   constexpr int64_t kTurn = int64_t{kFewRowsWarps} * kRun;
-  for (int64_t k = warp * kRun + in_group * 8, run = warp * kRun; run < problem.inner;
-       run += kAhead * kTurn, k += kAhead * kTurn) {
-    uint4 w[kAhead], low[kAhead], high[kAhead];
+  const int64_t first_k = warp * kRun + in_group * 8;
+  uint4 w[kAhead];
+  const auto load_w = [&](int64_t k) {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) w[i] = load(problem.b, first_column + group, k + i * kTurn);
+  };
+  load_w(first_k);
+  GemmOperand<T> x = problem.a;
+  rows.prepare(&x);
+  for (int64_t k = first_k, run = warp * kRun; run < problem.inner; run += kAhead * kTurn, k += kAhead * kTurn) {
+    if (run >= kAhead * kTurn) load_w(k);
+    uint4 low[kAhead], high[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      low[i] = load(problem.a, group, k + i * kTurn);
-      high[i] = kRows > 8 ? load(problem.a, group + 8, k + i * kTurn) : make_uint4(0, 0, 0, 0);
+      low[i] = load(x, group, k + i * kTurn);
+      high[i] = kRows > 8 ? load(x, group + 8, k + i * kTurn) : make_uint4(0, 0, 0, 0);
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
@@ -119,9 +167,9 @@ __device__ __forceinline__ int warp_sum_index(int lane) {
 
 // kRows: 1, 2, 4 or 8 rows of x. A lane takes four inner elements of each of the block's lines of W and of all rows of
 // x, which are in the cache.
-template <int kRows>
+template <int kRows, typename Rows>
 __global__ void __launch_bounds__(kFewRowsThreads, 2)
-    multiply_few_rows_in_registers(const GemmProblem<float> problem, const GemmOutput<float> out) {
+    multiply_few_rows_in_registers(const GemmProblem<float> problem, const GemmOutput<float> out, const Rows rows) {
   constexpr int kSums = kRows * kFloatColumns;
   XL_SHARED(parts, float[kFewRowsWarps][kSums]);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -138,14 +186,21 @@ __global__ void __launch_bounds__(kFewRowsThreads, 2)
   };
 
   float sums[kSums] = {};
-  for (int64_t k = static_cast<int64_t>(threadIdx.x) * 4; k < problem.inner; k += kFewRowsThreads * 4) {
-    float w[kFloatColumns][4];
+  const int64_t first_k = static_cast<int64_t>(threadIdx.x) * 4;
+  float w[kFloatColumns][4];
+  const auto load_w = [&](int64_t k) {
 #pragma unroll
     for (int j = 0; j < kFloatColumns; ++j) load(problem.b, first_column + j, k, w[j]);
+  };
+  load_w(first_k);
+  GemmOperand<float> x_rows = problem.a;
+  rows.prepare(&x_rows);
+  for (int64_t k = first_k; k < problem.inner; k += kFewRowsThreads * 4) {
+    if (k > first_k) load_w(k);
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       float x[4];
-      load(problem.a, i, k, x);
+      load(x_rows, i, k, x);
 #pragma unroll
       for (int j = 0; j < kFloatColumns; ++j) {
 #pragma unroll

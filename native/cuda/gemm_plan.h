@@ -28,11 +28,21 @@ struct DeviceCount {
 
 constexpr int64_t large_tile = 128, small_tile = 64;
 
+// Rows of x that the few_rows kernel takes at most: by tensor cores, in float, none in double; and those that it makes
+// by a layer norm.
+constexpr int64_t most_few_rows(DType dtype) { return dtype == DType::f64 ? 0 : dtype == DType::f32 ? 8 : 16; }
+constexpr int64_t kNormedRows = 4;
+
 // Elements of the inner dimension that a block loads at a time.
 constexpr int64_t gemm_step(DType dtype) { return dtype == DType::f32 || dtype == DType::f64 ? 16 : 32; }
 
-// The few_rows kernel takes x W^T with so many rows at most: 16 by tensor cores, 8 in float, none in double.
+// Whether the few_rows kernel can: x W^T of few enough rows of x.
 bool takes_few_rows(const MatrixProductParams& params);
+
+// Whether the few_rows kernel can make its x by this layer norm, which nothing has run yet (multiply_normed): y of few
+// rows, without dropout or statistics for a gradient, is x, and it makes no difference to anything else that they run
+// together.
+bool takes_norm(const MatrixProductParams& params, const LayerNormParams& norm);
 
 GemmPlan plan_gemm(const MatrixProductParams& params, int32_t multiprocessors);
 

@@ -22,83 +22,132 @@ struct LayerNormArgs {
   T* sum;
   Compute<T>*mean, *rstd;
   T* y;
+  bool packed;
 };
 
-// Grid: a block per row. held_turns: turns of a row in registers, which cover it; 0: a row of any length, whose sum is
-// made again for each of the three passes.
-template <typename T, bool packed, int held_turns>
-__global__ void __launch_bounds__(kRowThreads) layer_norm_rows(LayerNormArgs<T> args) {
+// Who shares out a row: a block.
+struct BlockOfRow {
+  static constexpr int kParts = 1;  // that a thread has, each what a thread of a block has
+  template <bool packed, int number>
+  using Elements = RowElements<packed>;
+
+  template <typename C>
+  __device__ static auto sums(const C (&a)[kParts], const C (&b)[kParts]) {
+    return block_sum<kRowThreads>(a[0], b[0]);
+  }
+};
+
+// Or a warp, which takes the parts of a block's warps in turn: the same sums in the same order, without a barrier.
+struct WarpOfRow {
+  static constexpr int kParts = kRowThreads / 32;
+  template <bool packed, int number>
+  using Elements = RowElements<packed, number>;
+
+  template <typename C>
+  __device__ static auto sums(const C (&a)[kParts], const C (&b)[kParts]) {
+    decltype(block_sum<kRowThreads>(C{}, C{})) sum = {0, 0};
+#pragma unroll
+    for (int number = 0; number < kParts; ++number) {
+      sum.x += warp_sum(a[number]);
+      sum.y += warp_sum(b[number]);
+    }
+    return sum;
+  }
+};
+
+// body(number, elements) for each part of a row that a thread has.
+template <typename Threads, bool packed, int number = 0, typename Body>
+__device__ __forceinline__ void for_parts(int64_t columns, const Body& body) {
+  body(number, typename Threads::template Elements<packed, number>{columns});
+  if constexpr (number + 1 < Threads::kParts) for_parts<Threads, packed, number + 1>(columns, body);
+}
+
+// y: where the normalised row goes. held_turns: turns of a row in registers, which cover it; 0: a row of any length,
+// whose sum is made again for each of the three passes.
+template <typename Threads, bool packed, int held_turns, typename T>
+__device__ __forceinline__ void norm_row(const LayerNormArgs<T>& args, int64_t row, T* y) {
   using C = Compute<T>;
-  const RowElements<packed> elements = {args.columns};
+  constexpr int kParts = Threads::kParts;
   const C count = static_cast<C>(args.columns);
-  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
-    const int64_t start = row * args.columns;
-    C held[held_turns > 0 ? held_turns : 1][kSlots];
-    const auto make = [&](int64_t turn, C(&s)[kSlots]) {
-      elements.load(args.x + start, turn, s);
-      drop(elements.kept(args.mask, start, turn), args.scale, s);
+  const int64_t start = row * args.columns;
+  C held[held_turns > 0 ? held_turns : 1][kParts][kSlots];
+  const auto make = [&](int64_t turn, C(&s)[kParts][kSlots]) {
+    for_parts<Threads, packed>(args.columns, [&](int number, const auto& elements) {
+      elements.load(args.x + start, turn, s[number]);
+      drop(elements.kept(args.mask, start, turn), args.scale, s[number]);
       if (args.residual == nullptr) return;
       C residual[kSlots];
       elements.load(args.residual + start, turn, residual);
 #pragma unroll
-      for (int k = 0; k < kSlots; ++k) s[k] += residual[k];
-    };
-    // body(turn, s) for the turns of the row.
-    const auto each_turn = [&](auto body) {
-      if constexpr (held_turns > 0) {
-#pragma unroll
-        for (int turn = 0; turn < held_turns; ++turn) body(turn, held[turn]);
-      } else {
-        for (int64_t turn = 0; turn < elements.turns(); ++turn) {
-          make(turn, held[0]);
-          body(turn, held[0]);
-        }
-      }
+      for (int k = 0; k < kSlots; ++k) s[number][k] += residual[k];
+    });
+  };
+  // body(number, elements, turn, s) for the parts of the turns of the row.
+  const auto each_turn = [&](const auto& body) {
+    const auto each_part = [&](int64_t turn, const C(&s)[kParts][kSlots]) {
+      for_parts<Threads, packed>(args.columns,
+                                 [&](int number, const auto& elements) { body(number, elements, turn, s[number]); });
     };
     if constexpr (held_turns > 0) {
 #pragma unroll
-      for (int turn = 0; turn < held_turns; ++turn) make(turn, held[turn]);
-    }
-
-    C total = 0;
-    each_turn([&](int64_t turn, const C(&s)[kSlots]) {
-      if (args.sum != nullptr) elements.store(args.sum + start, turn, s);
-#pragma unroll
-      for (int k = 0; k < kSlots; ++k) total += s[k];  // zero beyond the row
-    });
-    const C center = block_sum<kRowThreads>(total, C{0}).x / count;
-
-    C deviations = 0, squares = 0;
-    each_turn([&](int64_t turn, const C(&s)[kSlots]) {
-#pragma unroll
-      for (int k = 0; k < kSlots; ++k) {
-        const C deviation = elements.inside(turn, k) ? s[k] - center : C{0};
-        deviations += deviation;
-        squares += deviation * deviation;
+      for (int turn = 0; turn < held_turns; ++turn) each_part(turn, held[turn]);
+    } else {
+      for (int64_t turn = 0; turn < RowElements<packed>{args.columns}.turns(); ++turn) {
+        make(turn, held[0]);
+        each_part(turn, held[0]);
       }
-    });
-    const auto sums = block_sum<kRowThreads>(deviations, squares);
-    const C shift = sums.x / count, variance = sums.y / count - shift * shift;
-    const C rstd = C{1} / square_root((variance < C{0} ? C{0} : variance) + args.epsilon);
-
-    each_turn([&](int64_t turn, const C(&s)[kSlots]) {
-      C weight[kSlots], bias[kSlots];
-      elements.load(args.weight, turn, weight);
-      elements.load(args.bias, turn, bias);
-#pragma unroll
-      for (int k = 0; k < kSlots; ++k) weight[k] = (s[k] - center - shift) * rstd * weight[k] + bias[k];
-      elements.store(args.y + start, turn, weight);
-    });
-    if (threadIdx.x == 0) {
-      if (args.mean != nullptr) args.mean[row] = center + shift;
-      if (args.rstd != nullptr) args.rstd[row] = rstd;
     }
+  };
+  if constexpr (held_turns > 0) {
+#pragma unroll
+    for (int turn = 0; turn < held_turns; ++turn) make(turn, held[turn]);
+  }
+
+  C totals[kParts] = {}, none[kParts] = {};
+  each_turn([&](int number, const auto& elements, int64_t turn, const C(&s)[kSlots]) {
+    if (args.sum != nullptr) elements.store(args.sum + start, turn, s);
+#pragma unroll
+    for (int k = 0; k < kSlots; ++k) totals[number] += s[k];  // zero beyond the row
+  });
+  const C center = Threads::sums(totals, none).x / count;
+
+  C deviations[kParts] = {}, squares[kParts] = {};
+  each_turn([&](int number, const auto& elements, int64_t turn, const C(&s)[kSlots]) {
+#pragma unroll
+    for (int k = 0; k < kSlots; ++k) {
+      const C deviation = elements.inside(turn, k) ? s[k] - center : C{0};
+      deviations[number] += deviation;
+      squares[number] += deviation * deviation;
+    }
+  });
+  const auto sums = Threads::sums(deviations, squares);
+  const C shift = sums.x / count, variance = sums.y / count - shift * shift;
+  const C rstd = C{1} / square_root((variance < C{0} ? C{0} : variance) + args.epsilon);
+
+  each_turn([&](int, const auto& elements, int64_t turn, const C(&s)[kSlots]) {
+    C weight[kSlots], bias[kSlots];
+    elements.load(args.weight, turn, weight);
+    elements.load(args.bias, turn, bias);
+#pragma unroll
+    for (int k = 0; k < kSlots; ++k) weight[k] = (s[k] - center - shift) * rstd * weight[k] + bias[k];
+    elements.store(y, turn, weight);
+  });
+  if (threadIdx.x == 0) {
+    if (args.mean != nullptr) args.mean[row] = center + shift;
+    if (args.rstd != nullptr) args.rstd[row] = rstd;
+  }
+}
+
+// Grid: a block per row.
+template <typename T, bool packed, int held_turns>
+__global__ void __launch_bounds__(kRowThreads) layer_norm_rows(LayerNormArgs<T> args) {
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
+    norm_row<BlockOfRow, packed, held_turns>(args, row, args.y + row * args.columns);
   }
 }
 
 template <typename T>
-Status run_layer_norm(const LayerNormParams& params, void* stream) {
-  if (params.rows <= 0 || params.columns <= 0) return ok_status();
+LayerNormArgs<T> layer_norm_args(const LayerNormParams& params) {
   LayerNormArgs<T> args = {};
   args.rows = params.rows;
   args.columns = params.columns;
@@ -113,11 +162,18 @@ Status run_layer_norm(const LayerNormParams& params, void* stream) {
   args.mean = static_cast<Compute<T>*>(params.mean);
   args.rstd = static_cast<Compute<T>*>(params.rstd);
   args.y = static_cast<T*>(params.y);
-  const bool packed = rows_packed(args.columns, args.x, args.residual, args.weight, args.bias, args.sum, args.y);
+  args.packed = rows_packed(args.columns, args.x, args.residual, args.weight, args.bias, args.sum, args.y);
+  return args;
+}
+
+template <typename T>
+Status run_layer_norm(const LayerNormParams& params, void* stream) {
+  if (params.rows <= 0 || params.columns <= 0) return ok_status();
+  const LayerNormArgs<T> args = layer_norm_args<T>(params);
   void (*kernel)(LayerNormArgs<T>) = layer_norm_rows<T, false, 0>;
-  if (packed && args.columns <= kTurn) {
+  if (args.packed && args.columns <= kTurn) {
     kernel = layer_norm_rows<T, true, 1>;
-  } else if (packed && args.columns <= 2 * kTurn) {
+  } else if (args.packed && args.columns <= 2 * kTurn) {
     kernel = layer_norm_rows<T, true, 2>;
   } else if (args.columns <= kTurn) {
     kernel = layer_norm_rows<T, false, 1>;
