@@ -22,7 +22,7 @@ struct LayerNormArgs {
   T* sum;
   Compute<T>*mean, *rstd;
   T* y;
-  bool packed;
+  bool packed;  // rows that registers hold, in packs
 };
 
 // Who shares out a row: a block.
@@ -162,7 +162,8 @@ LayerNormArgs<T> layer_norm_args(const LayerNormParams& params) {
   args.mean = static_cast<Compute<T>*>(params.mean);
   args.rstd = static_cast<Compute<T>*>(params.rstd);
   args.y = static_cast<T*>(params.y);
-  args.packed = rows_packed(args.columns, args.x, args.residual, args.weight, args.bias, args.sum, args.y);
+  args.packed = args.columns <= 2 * kTurn &&
+                rows_packed(args.columns, args.x, args.residual, args.weight, args.bias, args.sum, args.y);
   return args;
 }
 
@@ -173,7 +174,7 @@ Status run_layer_norm(const LayerNormParams& params, void* stream) {
   void (*kernel)(LayerNormArgs<T>) = layer_norm_rows<T, false, 0>;
   if (args.packed && args.columns <= kTurn) {
     kernel = layer_norm_rows<T, true, 1>;
-  } else if (args.packed && args.columns <= 2 * kTurn) {
+  } else if (args.packed) {
     kernel = layer_norm_rows<T, true, 2>;
   } else if (args.columns <= kTurn) {
     kernel = layer_norm_rows<T, false, 1>;

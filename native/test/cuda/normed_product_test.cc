@@ -1,9 +1,13 @@
 // A layer norm that the product after it makes (multiply_normed): to the bit what the two operators give one after the
 // other, and when a stream lets them run so.
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "cuda/cuda_stream.h"
 #include "cuda/gemm.h"
 #include "cuda/testing.h"
-#include "simt/launch.h"
 
 using namespace xlformers;
 using namespace xlformers::cuda;
@@ -74,11 +78,12 @@ void check(const Shape& shape) {
   Pair<T> apart(shape), together(shape);
   run(layer_norm, apart.norm);
   run(matrix_product, apart.product);
-  Operators operators;
   EXPECT(takes_norm(together.product, together.norm));
-  expect_ok(operators.run(
-      [&](const Context& context, const void*) { return multiply_normed(context, together.norm, together.product); },
-      0));
+  const Kernel both = [](const Context& context, const void* block) {
+    const auto& pair = *static_cast<const Pair<T>*>(block);
+    return multiply_normed(context, pair.norm, pair.product);
+  };
+  run(both, together);
   const std::vector<double> expected = apart.results(), got = together.results();
   for (size_t i = 0; i < expected.size(); ++i) expect_near("y, c", i, got[i], expected[i], 0);
 }
@@ -186,8 +191,7 @@ TEST(recordings_let_products_make_layer_norms) {
 
 TEST(a_layer_norm_whose_input_the_product_overwrites_runs_before_it) {
   Pair<float> pair({3, 24, 24});
-  DeviceArray<float> x(3 * 24);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(pair.x[i]);
+  DeviceArray<float> x(pair.x.values());
   std::vector<double> results[2];
   for (const bool reuses : {false, true}) {
     pair.norm.x = x.data();
