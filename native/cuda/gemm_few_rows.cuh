@@ -42,7 +42,7 @@ __device__ __forceinline__ uint4 load_eight(const T* from, int valid, int width)
 // x lies in memory.
 template <typename T>
 struct StoredRows {
-  static constexpr int64_t kMost = 16;
+  static constexpr int kMost = sizeof(T) == 2 ? kFewTensorRows : kFewFloatRows;
 
   __device__ void prepare(GemmOperand<T>*) const {}
 };
@@ -50,19 +50,20 @@ struct StoredRows {
 // x is y of a layer norm, which the kernel also leaves in memory. Dynamic shared memory: all rows.
 template <typename T>
 struct NormedRows {
-  static constexpr int64_t kMost = kNormedRows;
+  static constexpr int kMost = kNormedRows;
 
   LayerNormArgs<T> norm;
 
   __device__ __forceinline__ void prepare(GemmOperand<T>* x) const {
     XL_DYNAMIC_SHARED(shared_bytes);
     T* const rows = reinterpret_cast<T*>(shared_bytes);
-    for (int64_t row = threadIdx.x / 32; row < norm.rows; row += kFewRowsWarps) {
+    constexpr int kGroups = kFewRowsThreads / kRowThreads;  // each a row at a time
+    for (int64_t row = threadIdx.x / kRowThreads; row < norm.rows; row += kGroups) {
       T* const y = rows + row * norm.columns;
       if (norm.packed) {
-        norm_row<WarpOfRow, true, 0>(norm, row, y);
+        norm_row<true, 0, kGroups>(norm, row, y);
       } else {
-        norm_row<WarpOfRow, false, 0>(norm, row, y);
+        norm_row<false, 0, kGroups>(norm, row, y);
       }
     }
     __syncthreads();
@@ -134,13 +135,14 @@ __global__ void __launch_bounds__(kFewRowsThreads, 2)
 
 constexpr int kFloatColumns = 4;  // of a block
 
-// Adds up kCount numbers over the lanes of a warp: with each exchange half of the numbers, or half of the lanes, are
-// left. values[0] is the sum of number `warp_sum_index` in every lane.
-template <int kCount>
+// Adds up kCount numbers over the lanes of a warp that are a multiple of kNearest apart: with each exchange half of the
+// numbers, or half of the lanes, are left. values[0] is then the sum of number `warp_sum_index` in every lane, and
+// values[i] of those after it, where there are more numbers than lanes.
+template <int kNearest = 1, int kCount>
 __device__ __forceinline__ void warp_sums(float (&values)[kCount], int lane) {
   int count = kCount;
 #pragma unroll
-  for (int distance = 16; distance >= 1; distance /= 2) {
+  for (int distance = 16; distance >= kNearest; distance /= 2) {
     if (count > 1) {
       count /= 2;
       const bool upper = (lane & distance) != 0;
@@ -157,10 +159,10 @@ __device__ __forceinline__ void warp_sums(float (&values)[kCount], int lane) {
   }
 }
 
-template <int kCount>
+template <int kCount, int kNearest = 1>
 __device__ __forceinline__ int warp_sum_index(int lane) {
   int index = 0;
-  for (int count = kCount, distance = 16; count > 1; count /= 2, distance /= 2)
+  for (int count = kCount, distance = 16; count > 1 && distance >= kNearest; count /= 2, distance /= 2)
     index += (lane & distance) != 0 ? count / 2 : 0;
   return index;
 }

@@ -25,76 +25,34 @@ struct LayerNormArgs {
   bool packed;  // rows that registers hold, in packs
 };
 
-// Who shares out a row: a block.
-struct BlockOfRow {
-  static constexpr int kParts = 1;  // that a thread has, each what a thread of a block has
-  template <bool packed, int number>
-  using Elements = RowElements<packed>;
-
-  template <typename C>
-  __device__ static auto sums(const C (&a)[kParts], const C (&b)[kParts]) {
-    return block_sum<kRowThreads>(a[0], b[0]);
-  }
-};
-
-// Or a warp, which takes the parts of a block's warps in turn: the same sums in the same order, without a barrier.
-struct WarpOfRow {
-  static constexpr int kParts = kRowThreads / 32;
-  template <bool packed, int number>
-  using Elements = RowElements<packed, number>;
-
-  template <typename C>
-  __device__ static auto sums(const C (&a)[kParts], const C (&b)[kParts]) {
-    decltype(block_sum<kRowThreads>(C{}, C{})) sum = {0, 0};
-#pragma unroll
-    for (int number = 0; number < kParts; ++number) {
-      sum.x += warp_sum(a[number]);
-      sum.y += warp_sum(b[number]);
-    }
-    return sum;
-  }
-};
-
-// body(number, elements) for each part of a row that a thread has.
-template <typename Threads, bool packed, int number = 0, typename Body>
-__device__ __forceinline__ void for_parts(int64_t columns, const Body& body) {
-  body(number, typename Threads::template Elements<packed, number>{columns});
-  if constexpr (number + 1 < Threads::kParts) for_parts<Threads, packed, number + 1>(columns, body);
-}
-
-// y: where the normalised row goes. held_turns: turns of a row in registers, which cover it; 0: a row of any length,
-// whose sum is made again for each of the three passes.
-template <typename Threads, bool packed, int held_turns, typename T>
+// By a block, or one of its groups, of 128 threads; y: where the normalised row goes. held_turns: turns of a row in
+// registers, which cover it; 0: a row of any length, whose sum is made again for each of the three passes. The same
+// numbers come out whichever it is.
+template <bool packed, int held_turns, int groups = 1, typename T>
 __device__ __forceinline__ void norm_row(const LayerNormArgs<T>& args, int64_t row, T* y) {
   using C = Compute<T>;
-  constexpr int kParts = Threads::kParts;
+  const RowElements<packed, groups> elements = {args.columns};
   const C count = static_cast<C>(args.columns);
   const int64_t start = row * args.columns;
-  C held[held_turns > 0 ? held_turns : 1][kParts][kSlots];
-  const auto make = [&](int64_t turn, C(&s)[kParts][kSlots]) {
-    for_parts<Threads, packed>(args.columns, [&](int number, const auto& elements) {
-      elements.load(args.x + start, turn, s[number]);
-      drop(elements.kept(args.mask, start, turn), args.scale, s[number]);
-      if (args.residual == nullptr) return;
-      C residual[kSlots];
-      elements.load(args.residual + start, turn, residual);
+  C held[held_turns > 0 ? held_turns : 1][kSlots];
+  const auto make = [&](int64_t turn, C(&s)[kSlots]) {
+    elements.load(args.x + start, turn, s);
+    drop(elements.kept(args.mask, start, turn), args.scale, s);
+    if (args.residual == nullptr) return;
+    C residual[kSlots];
+    elements.load(args.residual + start, turn, residual);
 #pragma unroll
-      for (int k = 0; k < kSlots; ++k) s[number][k] += residual[k];
-    });
+    for (int k = 0; k < kSlots; ++k) s[k] += residual[k];
   };
-  // body(number, elements, turn, s) for the parts of the turns of the row.
-  const auto each_turn = [&](const auto& body) {
-    const auto each_part = [&](int64_t turn, const C(&s)[kParts][kSlots]) {
-      for_parts<Threads, packed>(args.columns,
-                                 [&](int number, const auto& elements) { body(number, elements, turn, s[number]); });
-    };
+  // body(turn, s) for the turns of the row.
+  const auto each_turn = [&](auto body) {
     if constexpr (held_turns > 0) {
 #pragma unroll
-      for (int turn = 0; turn < held_turns; ++turn) each_part(turn, held[turn]);
+      for (int turn = 0; turn < held_turns; ++turn) body(turn, held[turn]);
     } else {
-      for (int64_t turn = 0; turn < RowElements<packed>{args.columns}.turns(); ++turn) {
+      for (int64_t turn = 0; turn < elements.turns(); ++turn) {
         make(turn, held[0]);
-        each_part(turn, held[0]);
+        body(turn, held[0]);
       }
     }
   };
@@ -103,28 +61,28 @@ __device__ __forceinline__ void norm_row(const LayerNormArgs<T>& args, int64_t r
     for (int turn = 0; turn < held_turns; ++turn) make(turn, held[turn]);
   }
 
-  C totals[kParts] = {}, none[kParts] = {};
-  each_turn([&](int number, const auto& elements, int64_t turn, const C(&s)[kSlots]) {
+  C total = 0;
+  each_turn([&](int64_t turn, const C(&s)[kSlots]) {
     if (args.sum != nullptr) elements.store(args.sum + start, turn, s);
 #pragma unroll
-    for (int k = 0; k < kSlots; ++k) totals[number] += s[k];  // zero beyond the row
+    for (int k = 0; k < kSlots; ++k) total += s[k];  // zero beyond the row
   });
-  const C center = Threads::sums(totals, none).x / count;
+  const C center = block_sum<kRowThreads, groups>(total, C{0}).x / count;
 
-  C deviations[kParts] = {}, squares[kParts] = {};
-  each_turn([&](int number, const auto& elements, int64_t turn, const C(&s)[kSlots]) {
+  C deviations = 0, squares = 0;
+  each_turn([&](int64_t turn, const C(&s)[kSlots]) {
 #pragma unroll
     for (int k = 0; k < kSlots; ++k) {
       const C deviation = elements.inside(turn, k) ? s[k] - center : C{0};
-      deviations[number] += deviation;
-      squares[number] += deviation * deviation;
+      deviations += deviation;
+      squares += deviation * deviation;
     }
   });
-  const auto sums = Threads::sums(deviations, squares);
+  const auto sums = block_sum<kRowThreads, groups>(deviations, squares);
   const C shift = sums.x / count, variance = sums.y / count - shift * shift;
   const C rstd = C{1} / square_root((variance < C{0} ? C{0} : variance) + args.epsilon);
 
-  each_turn([&](int, const auto& elements, int64_t turn, const C(&s)[kSlots]) {
+  each_turn([&](int64_t turn, const C(&s)[kSlots]) {
     C weight[kSlots], bias[kSlots];
     elements.load(args.weight, turn, weight);
     elements.load(args.bias, turn, bias);
@@ -132,7 +90,7 @@ __device__ __forceinline__ void norm_row(const LayerNormArgs<T>& args, int64_t r
     for (int k = 0; k < kSlots; ++k) weight[k] = (s[k] - center - shift) * rstd * weight[k] + bias[k];
     elements.store(y, turn, weight);
   });
-  if (threadIdx.x == 0) {
+  if (elements.thread() == 0) {
     if (args.mean != nullptr) args.mean[row] = center + shift;
     if (args.rstd != nullptr) args.rstd[row] = rstd;
   }
@@ -142,7 +100,7 @@ __device__ __forceinline__ void norm_row(const LayerNormArgs<T>& args, int64_t r
 template <typename T, bool packed, int held_turns>
 __global__ void __launch_bounds__(kRowThreads) layer_norm_rows(LayerNormArgs<T> args) {
   for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
-    norm_row<BlockOfRow, packed, held_turns>(args, row, args.y + row * args.columns);
+    norm_row<packed, held_turns>(args, row, args.y + row * args.columns);
   }
 }
 

@@ -2,7 +2,7 @@
 // types, by own kernels otherwise, for few rows, and wherever the library has no algorithm.
 #include "cuda/cublaslt_product.h"
 #include "cuda/gemm.h"
-#include "cuda/gemm_few_rows.cuh"
+#include "cuda/gemm_few_rows_across.cuh"
 #include "cuda/gemm_finish.cuh"
 #include "cuda/gemm_register_tile.cuh"
 #include "cuda/gemm_tensor_core.cuh"
@@ -66,6 +66,7 @@ Status launch_tiles(const Context& context, const GemmPlan& plan, GemmProblem<T>
   }
 }
 
+// x W^T
 template <typename T, typename Rows>
 Status launch_few_rows(const Context& context, const GemmProblem<T>& problem, const GemmOutput<T>& out,
                        const Rows& rows, size_t shared_bytes) {
@@ -91,6 +92,18 @@ Status launch_few_rows(const Context& context, const GemmProblem<T>& problem, co
   }
 }
 
+// x W
+template <typename T>
+Status launch_few_rows_across(const Context& context, const GemmProblem<T>& problem, const GemmOutput<T>& out) {
+  if constexpr (sizeof(T) == 8) {
+    return make_status(StatusCode::internal, "double has no kernel for few rows");
+  } else {
+    const int64_t blocks = (out.columns + kColumnsAcross<T> - 1) / kColumnsAcross<T>;
+    const auto kernel = out.rows == 1 ? multiply_few_rows_across<T, 1> : multiply_few_rows_across<T, kFewRowsAcross>;
+    return launch_gemm<T>(context, {blocks, 1, kFewRowsThreads, 0}, kernel, problem, out);
+  }
+}
+
 DropoutMask mask_of(const MatrixProductParams& params) {
   return dropout_mask(params.dropout, params.seed, params.offset);
 }
@@ -109,7 +122,10 @@ Status multiply(const Context& context, const MatrixProductParams& params, const
   const DeviceCount rows_there = of_inner ? DeviceCount{} : there, inner_there = of_inner ? there : DeviceCount{};
   const GemmProblem<T> problem = problem_of<T>(params, plan, rows_there, inner_there);
   GemmOutput<T> out = output_of<T>(params);
-  if (plan.kernel == GemmKernel::few_rows) return launch_few_rows<T>(context, problem, out, StoredRows<T>{}, 0);
+  if (plan.kernel == GemmKernel::few_rows) {
+    return params.transpose_b ? launch_few_rows<T>(context, problem, out, StoredRows<T>{}, 0)
+                              : launch_few_rows_across<T>(context, problem, out);
+  }
   if (plan.splits == 1) return launch_tiles<T>(context, plan, problem, out);
   const int64_t elements = params.rows * params.columns;
   out.partials = context.workspace.allocate<Compute<T>>(plan.splits * elements);

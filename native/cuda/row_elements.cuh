@@ -16,14 +16,14 @@ constexpr int kRowThreads = 128;
 constexpr int kSlots = 8;
 constexpr int kTurn = kRowThreads * kSlots;
 
-// warp: as the block's warp of this number has them, whichever warp asks; -1: as the thread's own.
-template <bool packed, int warp = -1>
+// groups: of 128 threads that a block has, each with a row.
+template <bool packed, int groups = 1>
 struct RowElements {
   int64_t columns;
 
   __device__ static int thread() {
     const int own = static_cast<int>(threadIdx.x);
-    return warp < 0 ? own : warp * 32 + (own & 31);
+    return groups == 1 ? own : own % kRowThreads;
   }
 
   // The column of a slot; columns beyond the row belong to nobody.
