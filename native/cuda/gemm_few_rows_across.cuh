@@ -1,4 +1,5 @@
-// x W with few rows of x, where the lines of W are inner elements: the projections of the adaptive softmax, and XLNet's.
+// x W with few rows of x, where the lines of W are inner elements: the projections of the adaptive softmax, and
+// XLNet's.
 //
 // A block of 8 warps computes all rows of as many columns as 32 bytes have, the least that memory gives: two lanes take
 // one line of W, 16 bytes each. Sums are added up over the lanes of a warp, then in the order of the warps.
