@@ -38,9 +38,9 @@ constexpr int64_t gemm_step(DType dtype) { return dtype == DType::f32 || dtype =
 // Whether the few_rows kernels can: x W^T or x W of few enough rows of x.
 bool takes_few_rows(const MatrixProductParams& params);
 
-// Whether the few_rows kernels can make their x by this layer norm, which nothing has run yet (multiply_normed): y of few
-// rows, without dropout or statistics for a gradient, is x, and it makes no difference to anything else that they run
-// together.
+// Whether the few_rows kernels can make their x by this layer norm, which nothing has run yet (multiply_normed): y of
+// few rows, without dropout or statistics for a gradient, is x, and it makes no difference to anything else that they
+// run together.
 bool takes_norm(const MatrixProductParams& params, const LayerNormParams& norm);
 
 GemmPlan plan_gemm(const MatrixProductParams& params, int32_t multiprocessors);

@@ -111,8 +111,8 @@ DropoutMask mask_of(const MatrixProductParams& params) {
 template <typename T>
 GemmProblem<T> problem_of(const MatrixProductParams& params, const GemmPlan& plan, const DeviceCount& rows_there,
                           const DeviceCount& inner_there) {
-  return {left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0, rows_there,
-          inner_there};
+  return {
+      left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0, rows_there, inner_there};
 }
 
 template <typename T>
