@@ -110,7 +110,7 @@ describe('record', () => {
       });
     const recording = record(body, onDevice);
     for (let round = 0; round < 2; round += 1) {
-      x.overwrite(random.normals(rows * 24));
+      x.overwrite(Float32Array.from(random.normals(rows * 24)));
       recording.replay();
       const expected = body();
       for (const [index, output] of recording.outputs.entries()) {
