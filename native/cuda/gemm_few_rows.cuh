@@ -8,11 +8,14 @@
 // loads of 16 bytes per thread under way are 2.1 MB, about what 700 ns of latency take at that rate: expected 4 us with
 // the launch.
 //
-// What layer_norm makes of few rows can be made by the block itself, while its first lines of W are under way: about
-// 0.5 us (sums and statistics from the L2 cache) of some 0.8 that these take, instead of a kernel of 1 us between two
-// products, in a graph, and 1 us of its own. Each block does all of it, and so reads two rows (x and residual) instead
-// of one: with 4 rows and 4096 columns 512 x 16 KB = 8.4 MB from the L2 cache, as much as W; both are there in 3.0 us
-// at 5.5 TB/s, W from memory in 2.8. With 8 rows they would take 4.6 us: the launch is lost again.
+// What layer_norm makes of few rows the block can make itself, while its first lines of W are under way. Launching a
+// kernel for it costs 1 us in a graph, and as much the kernel's own latencies: sums from the L2 cache, two sums over a
+// block, weight and bias from memory. Here the latter are asked for before W; what is left, 0.5 us for two rows and 0.9
+// for four, is behind the 0.8 to 1.4 us that the first lines of W take. (The product before it could also do it, by the
+// block that comes last: but a fence, an atomic and a fence are 0.6 us, and nothing is behind them.) Each block makes
+// all rows, and so reads x and residual, two rows for one: with 4 rows and 4096 columns 512 x 16 KB = 8.4 MB from the
+// L2 cache, as much as W: both are there in 3.0 us at 5.5 TB/s, W from memory in 2.8. With 8 rows they would take 4.6
+// us: the launch is lost again.
 #pragma once
 
 #include "cuda/gemm_epilogue.cuh"
@@ -39,12 +42,14 @@ __device__ __forceinline__ uint4 load_eight(const T* from, int valid, int width)
   return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// x lies in memory.
+// Where x comes from: begin() is called before the first lines of W are asked for, make() after that. Here x lies in
+// memory.
 template <typename T>
 struct StoredRows {
   static constexpr int kMost = sizeof(T) == 2 ? kFewTensorRows : kFewFloatRows;
 
-  __device__ void prepare(GemmOperand<T>*) const {}
+  __device__ void begin() const {}
+  __device__ void make(GemmOperand<T>*) const {}
 };
 
 // x is y of a layer norm, which the kernel also leaves in memory. Dynamic shared memory: all rows.
@@ -54,7 +59,15 @@ struct NormedRows {
 
   LayerNormArgs<T> norm;
 
-  __device__ __forceinline__ void prepare(GemmOperand<T>* x) const {
+  __device__ __forceinline__ void begin() const {
+    constexpr int kLine = 128 / static_cast<int>(sizeof(T));
+    for (int64_t i = int64_t{threadIdx.x} * kLine; i < norm.columns; i += kFewRowsThreads * kLine) {
+      prefetch(norm.weight + i);
+      prefetch(norm.bias + i);
+    }
+  }
+
+  __device__ __forceinline__ void make(GemmOperand<T>* x) const {
     XL_DYNAMIC_SHARED(shared_bytes);
     T* const rows = reinterpret_cast<T*>(shared_bytes);
     constexpr int kGroups = kFewRowsThreads / kRowThreads;  // each a row at a time
@@ -100,9 +113,10 @@ __global__ void __launch_bounds__(kFewRowsThreads, 2)
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) w[i] = load(problem.b, first_column + group, k + i * kTurn);
   };
+  rows.begin();
   load_w(first_k);
   GemmOperand<T> x = problem.a;
-  rows.prepare(&x);
+  rows.make(&x);
   for (int64_t k = first_k, run = warp * kRun; run < problem.inner; run += kAhead * kTurn, k += kAhead * kTurn) {
     if (run >= kAhead * kTurn) load_w(k);
     uint4 low[kAhead], high[kAhead];
@@ -194,9 +208,10 @@ __global__ void __launch_bounds__(kFewRowsThreads, 2)
 #pragma unroll
     for (int j = 0; j < kFloatColumns; ++j) load(problem.b, first_column + j, k, w[j]);
   };
+  rows.begin();
   load_w(first_k);
   GemmOperand<float> x_rows = problem.a;
-  rows.prepare(&x_rows);
+  rows.make(&x_rows);
   for (int64_t k = first_k; k < problem.inner; k += kFewRowsThreads * 4) {
     if (k > first_k) load_w(k);
 #pragma unroll
