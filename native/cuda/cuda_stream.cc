@@ -5,6 +5,8 @@
 #include <exception>
 #include <new>
 
+#include "cuda/gemm.h"
+
 namespace xlformers::cuda {
 namespace {
 
@@ -87,11 +89,28 @@ Status CudaStream::enqueue(Operator op, const void* params) {
   if (index < 0 || index >= kOperatorCount) {
     return make_status(StatusCode::unsupported, "operator %d is unknown to the CUDA backend", index);
   }
-  Status status = runtime::make_current(device_);
+  const Status status = runtime::make_current(device_);
   if (!status.ok()) return status;
-  const Context context{stream_, *workspace_, properties_, data_error_, {arrivals_, kArrivals}};
+  const auto* const product = op == Operator::matrix_product ? static_cast<const MatrixProductParams*>(params) : nullptr;
+  if (product != nullptr && held_norm_ && takes_norm(*product, *held_norm_)) {
+    launch(op, [&](const Context& context) { return multiply_normed(context, *held_norm_, *product); });
+    held_norm_.reset();
+    return ok_status();
+  }
+  launch_held_norm();
+  if (op == Operator::layer_norm && recording_) {
+    held_norm_ = *static_cast<const LayerNormParams*>(params);
+  } else {
+    launch(op, [&](const Context& context) { return kKernels[index](context, params); });
+  }
+  return ok_status();
+}
+
+template <typename Kernels>
+void CudaStream::launch(Operator op, const Kernels& kernels) {
+  Status status;
   try {
-    status = kKernels[index](context, params);
+    status = kernels(Context{stream_, *workspace_, properties_, data_error_, {arrivals_, kArrivals}});
   } catch (const std::bad_alloc&) {
     status = make_status(StatusCode::out_of_memory, "no memory for scratch space beyond the %lld bytes held",
                          static_cast<long long>(workspace_->bytes()));
@@ -100,8 +119,15 @@ Status CudaStream::enqueue(Operator op, const void* params) {
   }
   workspace_->reset();
   Status& first_error = recording_ ? recording_error_ : error_;
-  if (!status.ok() && first_error.ok()) first_error = make_status(status.code, "%s: %.200s", kOperatorNames[index], status.message);
-  return ok_status();
+  if (!status.ok() && first_error.ok()) {
+    first_error = make_status(status.code, "%s: %.200s", kOperatorNames[static_cast<int32_t>(op)], status.message);
+  }
+}
+
+void CudaStream::launch_held_norm() {
+  if (!held_norm_) return;
+  launch(Operator::layer_norm, [&](const Context& context) { return layer_norm(context, &*held_norm_); });
+  held_norm_.reset();
 }
 
 Status CudaStream::begin_recording() {
@@ -115,9 +141,10 @@ Status CudaStream::begin_recording() {
 
 Status CudaStream::end_recording(void** graph) {
   if (!recording_) return make_status(StatusCode::invalid_argument, "no recording is being made");
-  recording_ = false;
   void* captured = nullptr;
   Status status = runtime::make_current(device_);
+  launch_held_norm();
+  recording_ = false;
   if (status.ok()) status = runtime::end_capture(stream_, &captured);
   if (status.ok() && recording_error_.ok()) {
     *graph = captured;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "core/backend.h"
 #include "cuda/completions.h"
@@ -25,7 +26,8 @@ class CudaStream {
   Status download(void* destination, const void* source, size_t bytes);
   Status fence(FenceCallback callback, void* user);
 
-  // Until end_recording(), operators become a graph instead of running. Their scratch memory is the stream's, which keeps it to its end.
+  // Until end_recording(), operators become a graph instead of running; a layer norm is made by the product that follows, where it can
+  // be (multiply_normed). Their scratch memory is the stream's, which keeps it to its end.
   Status begin_recording();
   Status end_recording(void** graph);
   Status replay(void* graph);
@@ -42,6 +44,10 @@ class CudaStream {
   explicit CudaStream(int32_t device) : device_(device) {}
 
   Status prepare();
+  // Launches of an operator by `kernels`(context).
+  template <typename Kernels>
+  void launch(Operator op, const Kernels& kernels);
+  void launch_held_norm();
   Status copy(void* destination, const void* source, size_t bytes, bool to_device);
 
   int32_t device_;
@@ -53,6 +59,7 @@ class CudaStream {
   Status error_;  // the first of launching since the last fence
   bool recording_ = false;
   Status recording_error_;
+  std::optional<LayerNormParams> held_norm_;  // of a recording: not launched before the next operator is known
   PinnedPool pinned_;
   std::unique_ptr<StreamCompletions> completions_;
 };

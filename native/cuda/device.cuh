@@ -146,6 +146,11 @@ __device__ __forceinline__ void barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// Asks for a line of global memory, which is then in the L2 cache when it is read.
+__device__ __forceinline__ void prefetch(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(address)));
+}
+
 // 2^x within 2 ulp, results below 2^-126 flushed to zero.
 __device__ __forceinline__ float exp2_approx(float x) {
   float y;
@@ -168,6 +173,7 @@ using simt::ldmatrix;
 using simt::ldmatrix_transposed;
 using simt::mma_m16n8k16;
 using simt::mma_m16n8k8_tf32;
+using simt::prefetch;
 using simt::to_tf32;
 
 #endif

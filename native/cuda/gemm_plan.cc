@@ -39,11 +39,56 @@ Candidates candidates(DType dtype) {
   return {kTensorTiles, kTensorTiles + 2};
 }
 
+struct Bytes {
+  uintptr_t begin, end;
+
+  static Bytes of(const void* first, int64_t count) {
+    const auto begin = reinterpret_cast<uintptr_t>(first);
+    return {begin, first == nullptr ? begin : begin + static_cast<uintptr_t>(count)};
+  }
+  bool meets(const Bytes& other) const { return begin < other.end && other.begin < end; }
+};
+
+constexpr int64_t kMostLinesAcross = 4096;  // of W, which no two blocks share: more are faster in parts
+constexpr int64_t kMostNormedBytes = int64_t{32} << 10;  // of shared memory, which every device has
+
 }  // namespace
 
 bool takes_few_rows(const MatrixProductParams& params) {
-  const int64_t limit = params.dtype == DType::f64 ? 0 : params.dtype == DType::f32 ? 8 : 16;
-  return params.rows <= limit && params.transpose_b && !params.transpose_a;
+  if (params.transpose_a || params.dtype == DType::f64) return false;
+  if (!params.transpose_b) return params.rows <= kFewRowsAcross && params.inner <= kMostLinesAcross;
+  return params.rows <= (params.dtype == DType::f32 ? kFewFloatRows : kFewTensorRows);
+}
+
+bool takes_norm(const MatrixProductParams& params, const LayerNormParams& norm) {
+  const int64_t rows = norm.rows, columns = norm.columns, size = static_cast<int64_t>(dtype_size(norm.dtype));
+  if (params.a != norm.y || params.a_stride != columns || params.inner != columns || params.rows != rows) return false;
+  if (params.dtype != norm.dtype || !takes_few_rows(params) || !params.transpose_b) return false;
+  if (params.packed_b || params.dropout > 0) return false;
+  if (rows <= 0 || rows > kNormedRows || columns <= 0 || params.columns <= 0) return false;
+  if (rows * columns * size > kMostNormedBytes) return false;
+  if (norm.dropout > 0 || norm.sum != nullptr || norm.mean != nullptr || norm.rstd != nullptr) return false;
+  // Blocks write while others read: what is written, by itself.
+  const auto bytes = [&](const void* first, int64_t lines, int64_t length, int64_t stride) {
+    return Bytes::of(first, ((lines - 1) * stride + length) * size);
+  };
+  const auto result = [&](const void* c) { return bytes(c, rows, params.columns, params.c_stride); };
+  const Bytes y = bytes(norm.y, rows, columns, columns);
+  const Bytes product_reads[] = {bytes(params.b, params.columns, columns, params.b_stride),
+                                 bytes(params.bias, 1, params.columns, 0),
+                                 bytes(params.residual, rows, params.columns, params.residual_stride)};
+  const Bytes norm_reads[] = {bytes(norm.x, rows, columns, columns), bytes(norm.residual, rows, columns, columns),
+                              bytes(norm.weight, 1, columns, 0), bytes(norm.bias, 1, columns, 0)};
+  for (const Bytes& written : {result(params.c), result(params.pre_activation)}) {
+    if (written.meets(y)) return false;
+    for (const Bytes& read : norm_reads) {
+      if (written.meets(read)) return false;
+    }
+  }
+  for (const Bytes& read : product_reads) {
+    if (read.meets(y)) return false;
+  }
+  return true;
 }
 
 GemmPlan plan_gemm(const MatrixProductParams& params, int32_t multiprocessors) {

@@ -2,7 +2,7 @@
 // types, by own kernels otherwise, for few rows, and wherever the library has no algorithm.
 #include "cuda/cublaslt_product.h"
 #include "cuda/gemm.h"
-#include "cuda/gemm_few_rows.cuh"
+#include "cuda/gemm_few_rows_across.cuh"
 #include "cuda/gemm_finish.cuh"
 #include "cuda/gemm_register_tile.cuh"
 #include "cuda/gemm_tensor_core.cuh"
@@ -12,8 +12,8 @@ namespace {
 
 constexpr int64_t kMaxBlocks = int64_t{1} << 28;
 
-template <typename T>
-using GemmKernelFunction = void (*)(GemmProblem<T>, GemmOutput<T>);
+template <typename T, typename... More>
+using GemmKernelFunction = void (*)(GemmProblem<T>, GemmOutput<T>, More...);
 
 struct GemmLaunch {
   int64_t blocks;
@@ -22,16 +22,16 @@ struct GemmLaunch {
   size_t shared_bytes;
 };
 
-template <typename T>
-Status launch_gemm(const Context& context, const GemmLaunch& shape, GemmKernelFunction<T> kernel,
-                   const GemmProblem<T>& problem, const GemmOutput<T>& out) {
+template <typename T, typename... More>
+Status launch_gemm(const Context& context, const GemmLaunch& shape, GemmKernelFunction<T, More...> kernel,
+                   const GemmProblem<T>& problem, const GemmOutput<T>& out, const More&... more) {
   if (shape.blocks > kMaxBlocks) {
     return make_status(StatusCode::unsupported, "a product of %lld x %lld takes more than 2^28 blocks",
                        static_cast<long long>(out.rows), static_cast<long long>(out.columns));
   }
   const dim3 grid(static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.splits));
   return launch(LaunchShape{"matrix_product", grid, dim3(shape.threads), shape.shared_bytes, context.stream}, kernel,
-                problem, out);
+                problem, out, more...);
 }
 
 template <typename T, int kTile>
@@ -66,23 +66,41 @@ Status launch_tiles(const Context& context, const GemmPlan& plan, GemmProblem<T>
   }
 }
 
-template <typename T>
-Status launch_few_rows(const Context& context, const GemmProblem<T>& problem, const GemmOutput<T>& out) {
-  GemmLaunch shape = {0, 1, kFewRowsThreads, 0};
+// x W^T
+template <typename T, typename Rows>
+Status launch_few_rows(const Context& context, const GemmProblem<T>& problem, const GemmOutput<T>& out,
+                       const Rows& rows, size_t shared_bytes) {
+  GemmLaunch shape = {0, 1, kFewRowsThreads, shared_bytes};
   if constexpr (sizeof(T) == 2) {
     shape.blocks = (out.columns + kTensorColumns - 1) / kTensorColumns;
-    const auto kernel =
-        out.rows <= 8 ? multiply_few_rows_by_tensor_cores<T, 8> : multiply_few_rows_by_tensor_cores<T, 16>;
-    return launch_gemm<T>(context, shape, kernel, problem, out);
+    auto kernel = multiply_few_rows_by_tensor_cores<T, 8, Rows>;
+    if constexpr (Rows::kMost > 8) {
+      if (out.rows > 8) kernel = multiply_few_rows_by_tensor_cores<T, 16, Rows>;
+    }
+    return launch_gemm<T, Rows>(context, shape, kernel, problem, out, rows);
   } else if constexpr (sizeof(T) == 4) {
     shape.blocks = (out.columns + kFloatColumns - 1) / kFloatColumns;
-    const auto kernel = out.rows == 1   ? multiply_few_rows_in_registers<1>
-                        : out.rows == 2 ? multiply_few_rows_in_registers<2>
-                        : out.rows <= 4 ? multiply_few_rows_in_registers<4>
-                                        : multiply_few_rows_in_registers<8>;
-    return launch_gemm<T>(context, shape, kernel, problem, out);
+    auto kernel = out.rows == 1   ? multiply_few_rows_in_registers<1, Rows>
+                  : out.rows == 2 ? multiply_few_rows_in_registers<2, Rows>
+                                  : multiply_few_rows_in_registers<4, Rows>;
+    if constexpr (Rows::kMost > 4) {
+      if (out.rows > 4) kernel = multiply_few_rows_in_registers<8, Rows>;
+    }
+    return launch_gemm<T, Rows>(context, shape, kernel, problem, out, rows);
   } else {
     return make_status(StatusCode::internal, "double has no kernel for few rows");
+  }
+}
+
+// x W
+template <typename T>
+Status launch_few_rows_across(const Context& context, const GemmProblem<T>& problem, const GemmOutput<T>& out) {
+  if constexpr (sizeof(T) == 8) {
+    return make_status(StatusCode::internal, "double has no kernel for few rows");
+  } else {
+    const int64_t blocks = (out.columns + kColumnsAcross<T> - 1) / kColumnsAcross<T>;
+    const auto kernel = out.rows == 1 ? multiply_few_rows_across<T, 1> : multiply_few_rows_across<T, kFewRowsAcross>;
+    return launch_gemm<T>(context, {blocks, 1, kFewRowsThreads, 0}, kernel, problem, out);
   }
 }
 
@@ -91,14 +109,23 @@ DropoutMask mask_of(const MatrixProductParams& params) {
 }
 
 template <typename T>
+GemmProblem<T> problem_of(const MatrixProductParams& params, const GemmPlan& plan, const DeviceCount& rows_there,
+                          const DeviceCount& inner_there) {
+  return {
+      left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0, rows_there, inner_there};
+}
+
+template <typename T>
 Status multiply(const Context& context, const MatrixProductParams& params, const GemmPlan& plan,
                 const DeviceCount& there) {
   const bool of_inner = params.transpose_a != 0;
   const DeviceCount rows_there = of_inner ? DeviceCount{} : there, inner_there = of_inner ? there : DeviceCount{};
-  const GemmProblem<T> problem = {
-      left_operand<T>(params), right_operand<T>(params), params.inner, plan.split_inner, 0, 0, rows_there, inner_there};
+  const GemmProblem<T> problem = problem_of<T>(params, plan, rows_there, inner_there);
   GemmOutput<T> out = output_of<T>(params);
-  if (plan.kernel == GemmKernel::few_rows) return launch_few_rows<T>(context, problem, out);
+  if (plan.kernel == GemmKernel::few_rows) {
+    return params.transpose_b ? launch_few_rows<T>(context, problem, out, StoredRows<T>{}, 0)
+                              : launch_few_rows_across<T>(context, problem, out);
+  }
   if (plan.splits == 1) return launch_tiles<T>(context, plan, problem, out);
   const int64_t elements = params.rows * params.columns;
   out.partials = context.workspace.allocate<Compute<T>>(plan.splits * elements);
@@ -133,6 +160,16 @@ Status multiply_by_plan(const Context& context, const MatrixProductParams& param
   }
   return with_float_type(params.dtype, [&](auto tag) {
     return multiply<typename decltype(tag)::Type>(context, params, plan, DeviceCount{});
+  });
+}
+
+Status multiply_normed(const Context& context, const LayerNormParams& norm, const MatrixProductParams& params) {
+  return with_float_type(params.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    const GemmPlan plan = plan_gemm(params, context.device.multiprocessors);
+    const NormedRows<T> rows = {layer_norm_args<T>(norm)};
+    return launch_few_rows<T>(context, problem_of<T>(params, plan, {}, {}), output_of<T>(params), rows,
+                              static_cast<size_t>(norm.rows * norm.columns) * sizeof(T));
   });
 }
 

@@ -16,15 +16,20 @@ constexpr int kRowThreads = 128;
 constexpr int kSlots = 8;
 constexpr int kTurn = kRowThreads * kSlots;
 
-template <bool packed>
+// groups: of 128 threads that a block has, each with a row.
+template <bool packed, int groups = 1>
 struct RowElements {
   int64_t columns;
 
+  __device__ static int thread() {
+    const int own = static_cast<int>(threadIdx.x);
+    return groups == 1 ? own : own % kRowThreads;
+  }
+
   // The column of a slot; columns beyond the row belong to nobody.
   __device__ int64_t column(int64_t turn, int slot) const {
-    const int thread = static_cast<int>(threadIdx.x);
-    if constexpr (packed) return turn * kTurn + thread * kSlots + slot;
-    return turn * kTurn + (thread >> 5) * 256 + slot * 32 + (thread & 31);
+    if constexpr (packed) return turn * kTurn + thread() * kSlots + slot;
+    return turn * kTurn + (thread() >> 5) * 256 + slot * 32 + (thread() & 31);
   }
   __device__ bool inside(int64_t turn, int slot) const { return column(turn, slot) < columns; }
   __device__ int64_t turns() const { return (columns + kTurn - 1) / kTurn; }

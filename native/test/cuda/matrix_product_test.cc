@@ -124,6 +124,27 @@ TEST(few_rows_multiply_in_all_formats) {
   product.check();
 }
 
+TEST(few_rows_multiply_across_in_all_formats) {
+  for (const int64_t rows : {1, 2, 3, 4}) {
+    for (const int64_t padding : {0, 1, 8}) {
+      Options options;
+      options.padding = padding;
+      const int64_t inner = rows % 2 == 0 ? 328 : 41 + 2 * rows;
+      run<__nv_bfloat16>({rows, 11, inner}, options, whole(GemmKernel::few_rows, inner));
+      run<__half>({rows, 40, 512 - inner}, options, whole(GemmKernel::few_rows, inner));
+      run<float>({rows, 12, inner}, options, whole(GemmKernel::few_rows, inner));
+    }
+  }
+  // More than the 1024 lines of the first round of loads.
+  run<__nv_bfloat16>({1, 16, 1100}, {}, whole(GemmKernel::few_rows, 1100));
+  run<float>({3, 5, 1100}, {}, whole(GemmKernel::few_rows, 1100));
+  Options options;
+  options.bias = options.residual = options.accumulate = options.pre_activation = true;
+  options.activation = Activation::relu;
+  run<__half>({2, 21, 72}, options, whole(GemmKernel::few_rows, 72));
+  run<float>({4, 21, 72}, options, whole(GemmKernel::few_rows, 72));
+}
+
 TEST(epilogues_of_all_kernels) {
   check_epilogues<__nv_bfloat16>(GemmKernel::small_tile, 1);
   check_epilogues<__half>(GemmKernel::small_tile, 2);
@@ -185,6 +206,9 @@ TEST(kernels_are_right_under_all_schedules) {
     ProductCase<__half> decode({9, 24, 300}, {false, true}, 9);
     expect_ok(multiply_by_plan(context.get(), decode.params(), whole(GemmKernel::few_rows, 300)));
     decode.check();
+    ProductCase<__nv_bfloat16> across({3, 24, 150}, {false, false, 8}, 10);
+    expect_ok(multiply_by_plan(context.get(), across.params(), whole(GemmKernel::few_rows, 150)));
+    across.check();
     ProductCase<float> registers({20, 70, 40}, {false, false, 1}, 11);
     expect_ok(multiply_by_plan(context.get(), registers.params(), whole(GemmKernel::large_tile, 40)));
     registers.check();
@@ -220,7 +244,10 @@ TEST(plans_fill_the_device) {
   EXPECT(plan_gemm(shape(DType::bf16, 16, 4096, 1024, false, true), 132).kernel == GemmKernel::few_rows);
   EXPECT(plan_gemm(shape(DType::f32, 8, 4096, 1024, false, true), 132).kernel == GemmKernel::few_rows);
   EXPECT(plan_gemm(shape(DType::f32, 9, 4096, 1024, false, true), 132).kernel != GemmKernel::few_rows);
-  EXPECT(plan_gemm(shape(DType::bf16, 16, 4096, 1024, false, false), 132).kernel != GemmKernel::few_rows);
+  EXPECT(plan_gemm(shape(DType::bf16, 4, 4096, 1024, false, false), 132).kernel == GemmKernel::few_rows);
+  EXPECT(plan_gemm(shape(DType::bf16, 5, 4096, 1024, false, false), 132).kernel != GemmKernel::few_rows);
+  EXPECT(plan_gemm(shape(DType::bf16, 1, 64, 8192, false, false), 132).kernel != GemmKernel::few_rows);
+  EXPECT(plan_gemm(shape(DType::f64, 1, 64, 64, false, false), 132).kernel != GemmKernel::few_rows);
   // Every part has work, scratch memory is bounded, and double has no large tiles.
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
     for (const int64_t rows : {1, 17, 700, 100000}) {

@@ -106,6 +106,8 @@ inline uint32_t to_tf32(float value) {
   return (bits & 0x7F800000u) == 0x7F800000u ? bits : (bits + 0x1000u) & ~0x1FFFu;
 }
 
+inline void prefetch(const void*) {}
+
 inline float exp2_approx(float x) { return std::exp2(x); }
 
 template <typename T>
