@@ -1,4 +1,4 @@
-import type { DType } from './dtype';
+import { type DType, isShortFloat } from './dtype';
 import { XlformersError, argumentError } from './errors';
 import { add } from './ops/add';
 import { keep, runNow, scope } from './scope';
@@ -23,6 +23,11 @@ export interface GradientContext {
   wants(input: number): boolean;
   /** Memory for the gradient of that input; call it only when wanted, and return null for the input. */
   target(input: number): GradientTarget;
+  /**
+   * As `target`; but where the input is a cast of a float32 tensor to 16 bits, memory for the gradient of that tensor: for operators
+   * that add up in float32 and can leave it so.
+   */
+  wideTarget(input: number): GradientTarget;
 }
 
 /** Gradients with respect to the inputs, from those with respect to the outputs (null: nothing flowed there). */
@@ -38,6 +43,8 @@ export interface TapeRecord {
   outputs: readonly Tensor[];
   /** Tensors that the gradient needs; the tape holds their memory until it has run. */
   saved: readonly Tensor[];
+  /** The output is the input in another type, and so is its gradient. Default false. */
+  cast?: boolean;
   gradient: GradientFunction;
 }
 
@@ -74,10 +81,12 @@ export class TapeNode {
   private readonly edges: (Edge | null)[];
 
   readonly name: string;
+  private readonly cast: boolean;
   private readonly gradient: GradientFunction;
 
-  constructor({ name, inputs, outputs, saved, gradient }: TapeRecord) {
+  constructor({ name, inputs, outputs, saved, cast = false, gradient }: TapeRecord) {
     this.name = name;
+    this.cast = cast;
     this.gradient = gradient;
     this.references = outputs.length;
     this.gradients = outputs.map(() => null);
@@ -118,7 +127,8 @@ export class TapeNode {
     const results = this.gradient(this.gradients, {
       saved: this.saved as Tensor[],
       wants: (input) => this.edge(input) !== null,
-      target: (input) => this.target(input),
+      target: (input) => this.target(input, this.edge(input)),
+      wideTarget: (input) => this.target(input, this.wideEdge(input)),
     });
     results.forEach((result, input) => {
       const edge = this.edge(input);
@@ -141,8 +151,15 @@ export class TapeNode {
     return edge && !('leaf' in edge && edge.leaf.disposed) ? edge : null;
   }
 
-  private target(input: number): GradientTarget {
+  /** Past a cast from float32. */
+  private wideEdge(input: number): Edge | null {
     const edge = this.edge(input);
+    if (!edge || !('node' in edge) || !edge.node.cast || !isShortFloat(edge.dtype)) return edge;
+    const source = edge.node.edge(0);
+    return source && dtypeOf(source) === 'float32' ? source : edge;
+  }
+
+  private target(input: number, edge: Edge | null): GradientTarget {
     if (!edge) throw new XlformersError('ERR_INTERNAL', `${this.name}: the gradient of input ${input} is not wanted`);
     const existing = 'leaf' in edge ? edge.leaf.grad : edge.node.gradients[edge.output];
     if (existing && existing.exclusive) return { tensor: existing, accumulate: true };
@@ -171,6 +188,10 @@ export function record(call: TapeRecord): void {
     output.node = node;
     output.outputIndex = index;
   });
+}
+
+function dtypeOf(edge: Edge): DType {
+  return ('leaf' in edge ? edge.leaf : edge).dtype;
 }
 
 function store(edge: Edge, gradient: Tensor): void {

@@ -4,6 +4,8 @@ import type { NativeActivation, NativeBuffer, NativeDType, OptionalBuffer, Rando
 /** c[rows, columns] (+)= dropout(activation(op(a) op(b) + bias)) + residual */
 export interface NativeMatrixProduct extends Random {
   dtype: NativeDType;
+  /** Of c: `dtype`; or f32 where that has 16 bits, for a plain product, which is then not rounded. */
+  cDtype: NativeDType;
   rows: number;
   columns: number;
   inner: number;

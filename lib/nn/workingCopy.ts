@@ -8,7 +8,8 @@ import { needsTape, type Parameter, type Tensor } from '../tensor';
  * A weight in the type that the model computes in. In mixed precision operators take a 16-bit copy of the parameter, made once and kept
  * up to date by the optimizer. What stays float32, and why:
  * - the parameter itself, Adam's moments and checkpoints: an update is some thousandths of a weight, which 8 or 11 bits round away;
- * - the gradients at the parameters, so that uses and micro-batches sum up without rounding, and a loss scale can be taken out;
+ * - the gradients at the parameters, so that uses and micro-batches sum up without rounding, and a loss scale can be taken out; products
+ *   write and add them so, other operators' gradients are of 16 bits and cast;
  * - losses, their gradients, norms and the statistics of layer norm and softmax, which are sums over many elements; inside operators
  *   every sum is float32, whatever is stored (native/core/operators.h).
  * States, memories, and the copies of layer norms' weights and of biases are of 16 bits: they are rounded once where they are used,

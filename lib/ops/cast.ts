@@ -34,7 +34,9 @@ export function recordCast(x: Tensor, result: Tensor): void {
     inputs: [x],
     outputs: [result],
     saved: [],
+    cast: true,
     gradient: ([gradient], context) => {
+      if (!context.wants(0)) return [null];
       const { tensor, accumulate } = context.target(0);
       castInto(gradient as Tensor, tensor, accumulate);
       return [null];

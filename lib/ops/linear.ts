@@ -1,5 +1,5 @@
 import { record } from '../autograd';
-import { dtypeDetail } from '../dtype';
+import { type DType, dtypeDetail } from '../dtype';
 import { XlformersError } from '../errors';
 import { native, type NativeBuffer } from '../native';
 import { needsTape, Tensor } from '../tensor';
@@ -90,8 +90,10 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
   const preActivation = taped && !gradientUsesOutput(activation) ? Tensor.empty(result.shape, x.dtype, x.device) : null;
   withOutputs(weight, layout, range, (rows) => {
     const usePacked = packed !== null && !taped;
+    const dtype = dtypeDetail(x.dtype).native;
     native.matrixProduct({
-      dtype: dtypeDetail(x.dtype).native,
+      dtype,
+      cDtype: dtype,
       rows: count,
       columns: range.count,
       inner,
@@ -131,7 +133,7 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
           inputGradient(dy, savedWeight, layout, range, tensor, accumulate);
         }
         if (context.wants(1)) {
-          const { tensor, accumulate } = context.target(1);
+          const { tensor, accumulate } = context.wideTarget(1);
           weightGradient(dy, savedX, layout, range, tensor, accumulate);
         }
         if (context.wants(2)) {
@@ -229,12 +231,15 @@ interface PlainProduct {
   a: ProductOperand;
   b: ProductOperand;
   c: NativeBuffer;
+  /** Of c. */
+  dtype: DType;
   accumulate: boolean;
 }
 
-function plainProduct(like: Tensor, { rows, columns, inner, a, b, c, accumulate }: PlainProduct): void {
+function plainProduct(like: Tensor, { rows, columns, inner, a, b, c, dtype, accumulate }: PlainProduct): void {
   native.matrixProduct({
     dtype: dtypeDetail(like.dtype).native,
+    cDtype: dtypeDetail(dtype).native,
     rows,
     columns,
     inner,
@@ -276,12 +281,13 @@ function inputGradient(
       a: { buffer: dy.buffer, stride: outer, transpose: false },
       b: { buffer: rows, stride: layout === 'outIn' ? inner : outer, transpose: layout === 'inOut' },
       c: target.buffer,
+      dtype: target.dtype,
       accumulate,
     }),
   );
 }
 
-/** dW[range] (+)= dYᵀ X, Xᵀ dY with layout 'inOut'; rows outside the range get zero when there was no gradient yet. */
+/** dW[range] (+)= dYᵀ X, Xᵀ dY with layout 'inOut', in the target's type; rows outside the range get zero when there was no gradient yet. */
 function weightGradient(
   dy: Tensor,
   x: Tensor,
@@ -300,6 +306,7 @@ function weightGradient(
       a: { buffer: x.buffer, stride: inner, transpose: true },
       b: { buffer: dy.buffer, stride: outer, transpose: false },
       c: target.buffer,
+      dtype: target.dtype,
       accumulate,
     });
     return;
@@ -316,6 +323,7 @@ function weightGradient(
       a: { buffer: dy.buffer, stride: outer, transpose: true },
       b: { buffer: x.buffer, stride: inner, transpose: false },
       c: rows,
+      dtype: target.dtype,
       accumulate: accumulate || !whole,
     }),
   );

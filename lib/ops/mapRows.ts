@@ -44,6 +44,7 @@ function apply(x: Tensor, mapping: Tensor, transposed: boolean): Tensor {
     const [a, right, c] = [part(mapping), part(x), part(result)];
     native.matrixProduct({
       dtype,
+      cDtype: dtype,
       rows,
       columns,
       inner,

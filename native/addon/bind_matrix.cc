@@ -10,9 +10,23 @@ int64_t packed_elements(const OperatorCall& call, DType dtype, int64_t columns, 
   return elements;
 }
 
+// Only plain products of 16 bits are stored in another type.
+void require_plain_sums(const OperatorCall& call, const MatrixProductParams& params) {
+  if (params.c_dtype != DType::f32 || dtype_size(params.dtype) != 2) {
+    fail(ErrorCode::arg_type, "%s: cDtype: got %s, expected %s%s", call.name(), dtype_name(params.c_dtype), dtype_name(params.dtype),
+         dtype_size(params.dtype) == 2 ? " or f32" : "");
+  }
+  if (params.bias != nullptr || params.residual != nullptr || params.pre_activation != nullptr || params.dropout > 0 ||
+      params.activation != Activation::none) {
+    fail(ErrorCode::arg_type, "%s: cDtype: got f32 for operands of %s, expected no bias, activation, dropout, residual or preActivation then",
+         call.name(), dtype_name(params.dtype));
+  }
+}
+
 void matrix_product(OperatorCall& call, const ArgReader& args) {
   MatrixProductParams params{};
   const DType dtype = params.dtype = args.float_dtype();
+  params.c_dtype = args.float_dtype("cDtype");
   const int64_t rows = params.rows = args.size("rows");
   const int64_t columns = params.columns = args.size("columns");
   const int64_t inner = params.inner = args.size("inner");
@@ -45,7 +59,8 @@ void matrix_product(OperatorCall& call, const ArgReader& args) {
   }
   const int64_t c_elements = args.matrix_extent("cStride", rows, columns, params.c_stride);
   params.pre_activation = args.output("preActivation", dtype, c_elements, Presence::optional);
-  params.c = args.output("c", dtype, c_elements);
+  params.c = args.output("c", params.c_dtype, c_elements);
+  if (params.c_dtype != dtype) require_plain_sums(call, params);
   call.enqueue(params);
 }
 

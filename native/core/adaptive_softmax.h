@@ -51,7 +51,7 @@ template <typename T>
 static inline MatrixProductParams product_params(DType dtype, int64_t rows, int64_t columns, int64_t inner, Operand<T> a,
                                                  Operand<T> b, const T* bias, bool accumulate, T* c, int64_t c_stride) {
   MatrixProductParams params = {};
-  params.dtype = dtype;
+  params.dtype = params.c_dtype = dtype;
   params.rows = rows;
   params.columns = columns;
   params.inner = inner;

@@ -12,7 +12,7 @@
 namespace xlformers {
 
 // Raised whenever this table, Operator or a parameter block changes incompatibly; a plugin of another number is refused by name.
-constexpr int32_t kBackendAbi = 3;
+constexpr int32_t kBackendAbi = 4;
 
 struct DeviceInfo {
   char name[128];

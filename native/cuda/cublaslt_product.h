@@ -12,7 +12,7 @@ namespace xlformers::cuda::cublaslt {
 // What the choice of an algorithm depends on. Matrices are column-major here, so the library sees the transposes of
 // ours, and computes D [m, n] = C^T = op(b)^T op(a)^T: its A is our b, its B our a, m = columns, n = rows.
 struct Shape {
-  int32_t device, type;
+  int32_t device, type, output_type;  // of C and D
   int64_t m, n, k;
   int32_t transpose_a, transpose_b;
   int64_t a_stride, b_stride, c_stride, d_stride, auxiliary_stride;

@@ -1,5 +1,5 @@
 // What happens to a finished element of op(A) op(B): c (+)= activation(sum + bias) + residual, pre_activation = sum +
-// bias. Or the sum of a part of the inner dimension is put aside, for gemm_finish.cuh to add up, which also knows
+// bias. Plain products of 16 bits may go to a c of floats. Or the sum of a part of the inner dimension is put aside, for gemm_finish.cuh to add up, which also knows
 // dropout.
 #pragma once
 
@@ -16,19 +16,21 @@ struct GemmOutput {
   int64_t residual_stride;
   T* pre_activation;
   T* c;
+  Compute<T>* wide_c;  // not null: takes the place of c, and there is nothing but the sums
   int64_t c_stride;
   Activation activation;
   bool accumulate;
-  bool fours;  // rows of c, residual and pre_activation, and the bias, may be read and written four elements at a time
+  bool fours;  // rows of c or wide_c, residual and pre_activation, and the bias, may be read and written four elements at a time
   Compute<T>* partials;  // [splits, rows, columns]; null: the sums are complete
 };
 
 template <typename T>
 GemmOutput<T> output_of(const MatrixProductParams& params) {
-  const auto four = [](const void* data, int64_t stride) {
-    return reinterpret_cast<uintptr_t>(data) % (sizeof(T) == 8 ? 16 : 4 * sizeof(T)) == 0 && stride % 4 == 0;
+  const auto four = [](const void* data, int64_t stride, size_t size = sizeof(T)) {
+    return reinterpret_cast<uintptr_t>(data) % (size == 8 ? 16 : 4 * size) == 0 && stride % 4 == 0;
   };
-  const bool fours = four(params.bias, 0) && four(params.c, params.c_stride) && four(params.pre_activation, 0) &&
+  const bool wide = params.c_dtype != params.dtype;
+  const bool fours = four(params.bias, 0) && four(params.c, params.c_stride, dtype_size(params.c_dtype)) && four(params.pre_activation, 0) &&
                      (params.residual == nullptr || four(params.residual, params.residual_stride));
   return {params.rows,
           params.columns,
@@ -36,7 +38,8 @@ GemmOutput<T> output_of(const MatrixProductParams& params) {
           static_cast<const T*>(params.residual),
           params.residual_stride,
           static_cast<T*>(params.pre_activation),
-          static_cast<T*>(params.c),
+          wide ? nullptr : static_cast<T*>(params.c),
+          wide ? static_cast<Compute<T>*>(params.c) : nullptr,
           params.c_stride,
           params.activation,
           params.accumulate != 0,
@@ -85,6 +88,10 @@ template <typename T, typename Kept = AllKept>
 __device__ __forceinline__ void finish_one(const GemmOutput<T>& out, int64_t row, int64_t column, Compute<T> value,
                                            const Kept& kept = {}, int index = 0) {
   const int64_t at = row * out.c_stride + column;
+  if (sizeof(T) == 2 && out.wide_c != nullptr) {
+    out.wide_c[at] = out.accumulate ? out.wide_c[at] + value : value;
+    return;
+  }
   if (out.bias != nullptr) value += widen(out.bias[column]);
   if (out.pre_activation != nullptr) out.pre_activation[at] = narrow<T>(value);
   value = kept(index, activate(out.activation, value));
@@ -105,6 +112,14 @@ __device__ __forceinline__ void finish_four(const GemmOutput<T>& out, int64_t ro
                                             Compute<T> (&value)[4], const Kept& kept = {}, int index = 0) {
   const int64_t at = row * out.c_stride + column;
   Compute<T> other[4];
+  if (sizeof(T) == 2 && out.wide_c != nullptr) {
+    if (out.accumulate) {
+      load_four(out.wide_c + at, other);
+      add_four(value, other);
+    }
+    store_four(out.wide_c + at, value);
+    return;
+  }
   if (out.bias != nullptr) {
     load_four(out.bias + column, other);
     add_four(value, other);

@@ -3,10 +3,13 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import {
+  add,
   AutoModel,
+  cast,
   evaluate,
   generate,
   languageModelTask,
+  linear,
   noGrad,
   openSafetensors,
   type Precision,
@@ -192,6 +195,53 @@ describe.each(shortTypes)('%s', (dtype) => {
       expectClose(scaled(values), scaled(exact.get(name)!), 2 * roundings * roundoff, name);
     }
     model.dispose();
+  });
+
+  test('the gradient of a float32 weight is what its product adds up to, not rounded', async () => {
+    // Multiples of 2^-6 below 1: products and sums are exact in float32, and take more digits than 16 bits have.
+    const random = new TestRandom(9);
+    const numbers = (count: number) => Float32Array.from(random.integers(count, -63, 63), (value) => value / 64);
+    const rows = 19;
+    const [x, dy, value] = [numbers(rows * 5), numbers(rows * 6), numbers(30)];
+    for (const layout of ['outIn', 'inOut'] as const) {
+      const shape = layout === 'outIn' ? [6, 5] : [5, 6];
+      const weight = Tensor.from(value, shape, { ...onDevice, requiresGrad: true });
+      // The first use stores, the second adds; rows of the weight alone leave the others as they are.
+      const uses = layout === 'outIn' ? [undefined, { first: 2, count: 3 }] : [undefined, undefined];
+      const expected = new Float32Array(30);
+      for (const range of uses) {
+        const { first, count } = range ?? { first: 0, count: 6 };
+        const gradient = dy.slice(0, rows * count);
+        scope(() => {
+          const input = cast(Tensor.from(x, [rows, 5], onDevice), dtype);
+          const y = linear(input, cast(weight, dtype), range ? { rows: range } : { layout });
+          y.backward(cast(Tensor.from(gradient, [rows, count], onDevice), dtype));
+        });
+        for (let row = 0; row < rows; row += 1) {
+          for (let out = 0; out < count; out += 1) {
+            for (let inner = 0; inner < 5; inner += 1) {
+              const at = layout === 'outIn' ? (first + out) * 5 + inner : inner * 6 + out;
+              expected[at] = expected[at]! + gradient[row * count + out]! * x[row * 5 + inner]!;
+            }
+          }
+        }
+      }
+      expect(await weight.grad!.data()).toEqual(expected);
+      expect(fromShortFloat(toShortFloat(expected, dtype), dtype)).not.toEqual(expected);
+      weight.grad!.dispose();
+      weight.dispose();
+    }
+  });
+
+  test('weights of float64 get the gradient that 16 bits hold, disposed ones none', async () => {
+    const weight = Tensor.from(Float64Array.of(1, 2, 3, 4), [2, 2], { ...onDevice, requiresGrad: true });
+    const gone = Tensor.from(Float32Array.of(1, 2, 3, 4), [2, 2], { ...onDevice, requiresGrad: true });
+    const ones = cast(Tensor.full([1, 2], 1, onDevice), dtype);
+    const y = add(linear(ones, cast(weight, dtype)), linear(ones, cast(gone, dtype)));
+    gone.dispose();
+    y.backward(ones);
+    expect(weight.grad!.dtype).toBe('float64');
+    expect([...(await weight.grad!.data())]).toEqual([1, 1, 1, 1]);
   });
 
   test('training follows float32: the losses fall together', async () => {

@@ -30,6 +30,22 @@ describe('matrices', () => {
     expect(codeWith('matrixProduct', { rows: 2 ** 52, columns: 0, inner: 0, aStride: 0, cStride: 0 })).toBeNull();
   });
 
+  test('only plain products of 16 bits are stored in float32', async () => {
+    const short = { dtype: 'bf16', a: bench.bytes(30), b: bench.bytes(40) };
+    const plain = { activation: 'none', dropout: 0, bias: null, residual: null, preActivation: null };
+    expect(codeWith('matrixProduct', { ...short, ...plain })).toBeNull();
+    // The CPU does not compute in 16 bits.
+    await expect(native.fence(bench.device)).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
+    for (const more of [{ activation: 'relu' }, { dropout: 0.5 }, { bias: bench.bytes(8) }, { residual: bench.bytes(24) }]) {
+      expect(codeWith('matrixProduct', { ...short, ...plain, ...more })).toBe('ERR_ARG_TYPE');
+    }
+    expect(codeWith('matrixProduct', { ...short, ...plain, c: bench.bytes(24) })).toBe('ERR_ARG_SHAPE');
+    for (const cDtype of ['f64', 'bf16']) {
+      expect(codeWith('matrixProduct', { ...plain, cDtype, c: bench.bytes(96) })).toBe('ERR_ARG_TYPE');
+    }
+    expect(codeWith('matrixProduct', { ...short, ...plain, cDtype: 'f16' })).toBe('ERR_ARG_TYPE');
+  });
+
   test('a packed operand has the packed size', () => {
     const { packed } = operatorCalls.packMatrix(bench) as { packed: unknown };
     const product = {

@@ -14,8 +14,10 @@ namespace xlformers {
 // pre_activation (optional, [rows, columns], stride c_stride): receives op(a) op(b) + bias, which gelu's gradient needs.
 // The dropout's element of a row and column is row * columns + column, whatever the stride.
 // packed_b != 0: b is what pack_matrix made of this operand (then transpose_b and b_stride are ignored).
+// c_dtype: that of the operands; or f32 for operands of 16 bits, whose plain products (no bias, activation, dropout, residual or
+// pre_activation) are then stored, and added to c, without rounding: a weight's gradient in mixed precision.
 struct MatrixProductParams {
-  DType dtype;
+  DType dtype, c_dtype;
   int64_t rows, columns, inner;
   int32_t transpose_a, transpose_b, packed_b, accumulate;
   Activation activation;

@@ -97,7 +97,7 @@ TEST(libraries_that_do_not_serve_are_passed_over) {
 TEST(row_major_products_are_described_as_their_transposes) {
   MatrixProductParams params{};
   float a = 0, b = 0, c = 0;
-  params.dtype = DType::bf16;
+  params.dtype = params.c_dtype = DType::bf16;
   params.rows = 10, params.columns = 20, params.inner = 30;
   params.transpose_b = 1;
   params.a = &a, params.a_stride = 32;
@@ -116,9 +116,10 @@ TEST(row_major_products_are_described_as_their_transposes) {
   EXPECT_EQUAL(call.shape.b_stride, 32);
   EXPECT_EQUAL(call.shape.d_stride, 24);
   EXPECT_EQUAL(call.shape.type, 14);
+  EXPECT_EQUAL(call.shape.output_type, 14);
 
   MatrixProductParams other = params;
-  other.dtype = DType::f64;
+  other.dtype = other.c_dtype = DType::f64;
   EXPECT(!lt::describe(other, 0, &call));
   other = params;
   other.inner = 0;
@@ -146,6 +147,17 @@ TEST(the_library_multiplies_all_transposes_in_all_formats) {
         EXPECT_EQUAL(run<double>({17, 3, 5}, options), 0);
       }
     }
+  }
+}
+
+TEST(the_library_writes_floats_and_adds_to_them) {
+  obey();
+  for (const bool accumulate : {false, true}) {
+    Options options;
+    options.transpose_a = options.wide = true;
+    options.accumulate = accumulate;
+    EXPECT_EQUAL(run<__nv_bfloat16>({40, 24, 56}, options), 1);
+    EXPECT_EQUAL(run<__half>({33, 9, 20}, options), 1);
   }
 }
 

@@ -25,7 +25,7 @@ void check(int64_t rows, int64_t columns, int64_t inner, bool of_inner, bool acc
   DeviceArray<T> device_a(converted<T>(a)), device_b(converted<T>(b)), c(converted<T>(before));
   DeviceArray<int32_t> count(std::vector<int32_t>{there + static_cast<int32_t>(kBegin)});
   MatrixProductParams params = {};
-  params.dtype = Format<T>::kType;
+  params.dtype = params.c_dtype = Format<T>::kType;
   params.rows = rows;
   params.columns = columns;
   params.inner = inner;

@@ -67,7 +67,7 @@ void check_epilogues(GemmKernel kernel, int32_t splits) {
 MatrixProductParams shape(DType dtype, int64_t rows, int64_t columns, int64_t inner, bool transpose_a,
                           bool transpose_b) {
   MatrixProductParams params{};
-  params.dtype = dtype;
+  params.dtype = params.c_dtype = dtype;
   params.rows = rows;
   params.columns = columns;
   params.inner = inner;
@@ -194,6 +194,28 @@ TEST(parts_of_the_inner_dimension_add_up_in_order) {
   for (const int64_t columns : {40, 37}) {
     run<__nv_bfloat16>({70, columns, 200}, {true, false}, {GemmKernel::small_tile, 4, 64});
     run<float>({70, columns, 200}, {true, false}, {GemmKernel::large_tile, 5, 48});
+  }
+}
+
+TEST(plain_products_of_16_bits_go_to_floats_without_rounding) {
+  Options options;
+  options.wide = true;
+  for (const bool accumulate : {false, true}) {
+    options.accumulate = accumulate;
+    // Four at a time and one by one: columns and rows of c that are multiples of 16 bytes, or not.
+    for (const int64_t columns : {72, 37}) {
+      for (const int64_t padding : {0, 4, 3}) {
+        options.padding = padding;
+        options.transpose_a = true;
+        options.transpose_b = false;
+        run<__nv_bfloat16>({70, columns, 200}, options, {GemmKernel::small_tile, 4, 64});
+        run<__nv_bfloat16>({70, columns, 72}, options, whole(GemmKernel::small_tile, 72));
+        run<__half>({130, columns, 41}, options, whole(GemmKernel::large_tile, 41));
+        options.transpose_a = false;
+        options.transpose_b = true;
+        run<__half>({5, columns, 136}, options, whole(GemmKernel::few_rows, 136));
+      }
+    }
   }
 }
 

@@ -62,6 +62,7 @@ struct Options {
   bool bias = false, residual = false, pre_activation = false, accumulate = false;
   Activation activation = Activation::none;
   double dropout = 0;  // 0, 0.5 or 0.75: kept elements are scaled without rounding
+  bool wide = false;   // c is of floats, whatever the operands
 };
 
 // Numbers are multiples of 2^-7 in [-1, 1), so that sums of up to 512 products are exact in float, in any order:
@@ -85,12 +86,13 @@ class ProductCase {
     bias_array_ = read_only(bias_);
     residual_array_ = read_only(residual_);
     c_array_ = std::make_unique<Array>(narrowed(c_before_));
+    wide_array_ = std::make_unique<simt::DeviceArray<float>>(std::vector<float>(c_before_.begin(), c_before_.end()));
     pre_array_ = std::make_unique<Array>(c_before_.size());
   }
 
   MatrixProductParams params() {
     MatrixProductParams block{};
-    block.dtype = Format<T>::dtype;
+    block.dtype = block.c_dtype = Format<T>::dtype;
     block.rows = size_.rows;
     block.columns = size_.columns;
     block.inner = size_.inner;
@@ -111,6 +113,10 @@ class ProductCase {
     block.pre_activation = options_.pre_activation ? pre_array_->data() : nullptr;
     block.c = c_array_->data();
     block.c_stride = c_stride();
+    if (options_.wide) {
+      block.c_dtype = DType::f32;
+      block.c = wide_array_->data();
+    }
     return block;
   }
 
@@ -136,12 +142,18 @@ class ProductCase {
         if (options_.accumulate) expected += c_before_[at], terms += std::fabs(c_before_[at]);
         const double sum_error = exact ? 0 : 3 * Format<T>::compute_epsilon * terms;
         const double stored_error = stored_first ? share * 1.13 * Format<T>::epsilon * std::fabs(sum) : 0;
+        if (options_.wide) {
+          if (static_cast<double>((*wide_array_)[at]) != expected)
+            fail(simt::Site::here(), "c is rounded or wrong: " + name());
+          continue;
+        }
         compare("c", row, column, static_cast<double>((*c_array_)[at]), expected,
                 share * function_error + sum_error + stored_error);
       }
       for (int64_t column = size_.columns; column < c_stride() && row + 1 < size_.rows; ++column) {
         const auto at = static_cast<size_t>(row * c_stride() + column);
-        if (static_cast<double>((*c_array_)[at]) != c_before_[at])
+        const double after = options_.wide ? static_cast<double>((*wide_array_)[at]) : static_cast<double>((*c_array_)[at]);
+        if (after != c_before_[at])
           fail(simt::Site::here(), "written between the rows of c: " + name());
       }
     }
@@ -156,7 +168,7 @@ class ProductCase {
            " padding " + std::to_string(options_.padding) + " bias " + yes(options_.bias) + " residual " +
            yes(options_.residual) + " dropout " + std::to_string(options_.dropout) + " pre " +
            yes(options_.pre_activation) + " accumulate " + yes(options_.accumulate) + " activation " +
-           std::to_string(static_cast<int>(options_.activation));
+           std::to_string(static_cast<int>(options_.activation)) + " wide " + yes(options_.wide);
   }
 
  private:
@@ -212,6 +224,7 @@ class ProductCase {
   Options options_;
   std::vector<double> a_, b_, bias_, residual_, c_before_;
   std::unique_ptr<Array> a_array_, b_array_, bias_array_, residual_array_, c_array_, pre_array_;
+  std::unique_ptr<simt::DeviceArray<float>> wide_array_;
 };
 
 // What an operator gets: no stream, a workspace of its own, the emulator's properties.

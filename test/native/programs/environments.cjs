@@ -14,7 +14,7 @@ function queueWork(count) {
   const device = addon.openDevice('cpu', 0);
   const [a, b, c] = [0, 1, 2].map(() => addon.allocate(device, 4 * elements));
   for (const out of [a, b]) addon.fill({ dtype: 'f32', count: elements, value: 1, out });
-  const product = { dtype: 'f32', rows: size, columns: size, inner: size, activation: 'none', residualStride: 0 };
+  const product = { dtype: 'f32', cDtype: 'f32', rows: size, columns: size, inner: size, activation: 'none', residualStride: 0 };
   const flags = { transposeA: false, transposeB: false, packedB: false, accumulate: false };
   const noDropout = { dropout: 0, seed: 0, offset: 0 };
   const operands = { a, aStride: size, b, bStride: size, c, cStride: size };

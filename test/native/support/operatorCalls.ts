@@ -220,6 +220,7 @@ export const operatorCalls: Record<OperatorName, (bench: Workbench) => Options> 
   }),
   matrixProduct: (bench) => ({
     dtype: 'f32',
+    cDtype: 'f32',
     rows: 3,
     columns: 4,
     inner: 5,
