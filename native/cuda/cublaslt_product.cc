@@ -22,9 +22,9 @@ int32_t alignment_of(const void* pointer) {
 }
 
 auto members(const Shape& s) {
-  return std::tie(s.device, s.type, s.output_type, s.m, s.n, s.k, s.transpose_a, s.transpose_b, s.a_stride, s.b_stride, s.c_stride,
-                  s.d_stride, s.auxiliary_stride, s.epilogue, s.adds, s.a_alignment, s.b_alignment, s.c_alignment,
-                  s.d_alignment, s.bias_alignment, s.auxiliary_alignment);
+  return std::tie(s.device, s.type, s.output_type, s.m, s.n, s.k, s.transpose_a, s.transpose_b, s.a_stride, s.b_stride,
+                  s.c_stride, s.d_stride, s.auxiliary_stride, s.epilogue, s.adds, s.a_alignment, s.b_alignment,
+                  s.c_alignment, s.d_alignment, s.bias_alignment, s.auxiliary_alignment);
 }
 
 bool data_type(DType dtype, int32_t* type) {
@@ -159,7 +159,8 @@ class Product {
            layout(&prepared->a, shape.type, shape.transpose_a != 0, shape.m, shape.k, shape.a_stride) &&
            layout(&prepared->b, shape.type, shape.transpose_b != 0, shape.k, shape.n, shape.b_stride) &&
            layout(&prepared->c, shape.output_type, false, shape.m, shape.n, shape.c_stride) &&
-           layout(&prepared->d, shape.output_type, false, shape.m, shape.n, shape.d_stride) && choose(handle, shape, prepared);
+           layout(&prepared->d, shape.output_type, false, shape.m, shape.n, shape.d_stride) &&
+           choose(handle, shape, prepared);
   }
 
   bool choose(Handle handle, const Shape& shape, Prepared* prepared) {
@@ -205,7 +206,8 @@ bool operator<(const Shape& x, const Shape& y) { return members(x) < members(y);
 bool describe(const MatrixProductParams& params, int32_t device, Call* call) {
   *call = Call{};
   Shape& shape = call->shape;
-  if (!data_type(params.dtype, &shape.type) || !data_type(params.c_dtype, &shape.output_type) || params.inner == 0) return false;
+  if (!data_type(params.dtype, &shape.type) || !data_type(params.c_dtype, &shape.output_type) || params.inner == 0)
+    return false;
   if (std::max({params.rows, params.columns, params.inner}) > kMaxSize) return false;
   const bool rows_apart = params.a_stride >= (params.transpose_a ? params.rows : params.inner) &&
                           params.b_stride >= (params.transpose_b ? params.inner : params.columns) &&

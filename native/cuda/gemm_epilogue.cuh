@@ -1,6 +1,6 @@
 // What happens to a finished element of op(A) op(B): c (+)= activation(sum + bias) + residual, pre_activation = sum +
-// bias. Plain products of 16 bits may go to a c of floats. Or the sum of a part of the inner dimension is put aside, for gemm_finish.cuh to add up, which also knows
-// dropout.
+// bias. Plain products of 16 bits may go to a c of floats. Or the sum of a part of the inner dimension is put aside,
+// for gemm_finish.cuh to add up, which also knows dropout.
 #pragma once
 
 #include "cuda/activation_math.cuh"
@@ -20,7 +20,8 @@ struct GemmOutput {
   int64_t c_stride;
   Activation activation;
   bool accumulate;
-  bool fours;  // rows of c or wide_c, residual and pre_activation, and the bias, may be read and written four elements at a time
+  bool fours;  // rows of c or wide_c, residual and pre_activation, and the bias, may be read and written four elements
+               // at a time
   Compute<T>* partials;  // [splits, rows, columns]; null: the sums are complete
 };
 
@@ -30,7 +31,8 @@ GemmOutput<T> output_of(const MatrixProductParams& params) {
     return reinterpret_cast<uintptr_t>(data) % (size == 8 ? 16 : 4 * size) == 0 && stride % 4 == 0;
   };
   const bool wide = params.c_dtype != params.dtype;
-  const bool fours = four(params.bias, 0) && four(params.c, params.c_stride, dtype_size(params.c_dtype)) && four(params.pre_activation, 0) &&
+  const bool fours = four(params.bias, 0) && four(params.c, params.c_stride, dtype_size(params.c_dtype)) &&
+                     four(params.pre_activation, 0) &&
                      (params.residual == nullptr || four(params.residual, params.residual_stride));
   return {params.rows,
           params.columns,

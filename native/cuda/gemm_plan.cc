@@ -49,7 +49,7 @@ struct Bytes {
   bool meets(const Bytes& other) const { return begin < other.end && other.begin < end; }
 };
 
-constexpr int64_t kMostLinesAcross = 4096;  // of W, which no two blocks share: more are faster in parts
+constexpr int64_t kMostLinesAcross = 4096;               // of W, which no two blocks share: more are faster in parts
 constexpr int64_t kMostNormedBytes = int64_t{32} << 10;  // of shared memory, which every device has
 
 }  // namespace
@@ -63,7 +63,8 @@ bool takes_few_rows(const MatrixProductParams& params) {
 bool takes_norm(const MatrixProductParams& params, const LayerNormParams& norm) {
   const int64_t rows = norm.rows, columns = norm.columns, size = static_cast<int64_t>(dtype_size(norm.dtype));
   if (params.a != norm.y || params.a_stride != columns || params.inner != columns || params.rows != rows) return false;
-  if (params.dtype != norm.dtype || !takes_few_rows(params) || !params.transpose_b) return false;
+  if (params.dtype != norm.dtype || params.c_dtype != norm.dtype || !takes_few_rows(params) || !params.transpose_b)
+    return false;
   if (params.packed_b || params.dropout > 0) return false;
   if (rows <= 0 || rows > kNormedRows || columns <= 0 || params.columns <= 0) return false;
   if (rows * columns * size > kMostNormedBytes) return false;

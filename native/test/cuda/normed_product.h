@@ -27,7 +27,7 @@ struct NormedProduct {
         addend(size(shape.rows * (shape.outputs + shape.padding)), 7),
         y(size(shape.rows * shape.columns)),
         c(size(shape.rows * (shape.outputs + shape.padding))) {
-    norm.dtype = product.dtype = kDType<T>;
+    norm.dtype = product.dtype = product.c_dtype = kDType<T>;
     norm.rows = product.rows = shape.rows;
     norm.columns = product.inner = shape.columns;
     norm.epsilon = 1e-5;

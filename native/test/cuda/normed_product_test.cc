@@ -70,7 +70,8 @@ TEST(a_layer_norm_is_left_alone_where_it_would_make_a_difference) {
   EXPECT(!taken([](auto& norm, auto& product) { norm.rows = product.rows = 5; }));
   EXPECT(!taken([](auto& norm, auto& product) { norm.rows = product.rows = 0; }));
   EXPECT(!taken([](auto& norm, auto& product) { norm.columns = product.inner = product.a_stride = 16384; }));
-  EXPECT(!taken([](auto& norm, auto& product) { norm.dtype = product.dtype = DType::f64; }));
+  EXPECT(!taken([](auto& norm, auto& product) { norm.dtype = product.dtype = product.c_dtype = DType::f64; }));
+  EXPECT(!taken([](auto& norm, auto& product) { norm.dtype = product.dtype = DType::bf16; }));  // to floats
   // More than an inference needs.
   EXPECT(!taken([](auto& norm, auto&) { norm.dropout = 0.1; }));
   EXPECT(!taken([](auto&, auto& product) { product.dropout = 0.1; }));

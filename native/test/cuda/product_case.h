@@ -152,9 +152,9 @@ class ProductCase {
       }
       for (int64_t column = size_.columns; column < c_stride() && row + 1 < size_.rows; ++column) {
         const auto at = static_cast<size_t>(row * c_stride() + column);
-        const double after = options_.wide ? static_cast<double>((*wide_array_)[at]) : static_cast<double>((*c_array_)[at]);
-        if (after != c_before_[at])
-          fail(simt::Site::here(), "written between the rows of c: " + name());
+        const double after =
+            options_.wide ? static_cast<double>((*wide_array_)[at]) : static_cast<double>((*c_array_)[at]);
+        if (after != c_before_[at]) fail(simt::Site::here(), "written between the rows of c: " + name());
       }
     }
   }
