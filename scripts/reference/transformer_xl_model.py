@@ -83,8 +83,8 @@ class Attention(nn.Module):
         content = torch.einsum("ibnd,jbnd->ijbn", (q + self.r_w_bias, k))
         scores = content + self.shift(torch.einsum("ibnd,jnd->ijbn", (q + self.r_r_bias, r)))
         scores.mul_(1 / (self.size**0.5))
-        # Here Hugging Face's class waits for the device, in every layer.
-        if torch.sum(hidden).item():
+        # Here Hugging Face's class waits for the device, in every layer. torch.compile, whose graph that would break, is told.
+        if length > 1 if torch.compiler.is_compiling() else torch.sum(hidden).item():
             scores = scores.float().masked_fill((hidden == 1)[:, :, :, None], torch.finfo(scores.dtype).min).type_as(scores)
         probabilities = self.dropatt(F.softmax(scores, dim=1))
         out = torch.einsum("ijbn,jbnd->ibnd", (probabilities, v))
