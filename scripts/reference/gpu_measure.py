@@ -9,6 +9,7 @@ import argparse
 import gc
 import multiprocessing
 import os
+import signal
 import time
 
 # Processes beside each other are as many as there are cores; what one has compiled, the others find on the disk.
@@ -55,13 +56,29 @@ def attempt(measure, *arguments):
         return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
 
 
+class TimeUp(BaseException):
+    """Not an error of whoever is interrupted."""
+
+
+def interrupt(*_):
+    raise TimeUp
+
+
 def attempt_alone(measure, *arguments):
-    """With all the memory: graphs and what else an earlier measurement left are dropped first."""
+    """With all the memory: graphs and what else an earlier measurement left are dropped first. Nothing where the time is up before the end,
+    as a compilation may take longer than what is left."""
     torch.compiler.reset()
     gc.collect()
     if not CPU:
         torch.cuda.empty_cache()
-    return attempt(measure, *arguments)
+    signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, min(max(seconds_left(), 0.1), 3600))
+        return attempt(measure, *arguments)
+    except TimeUp:
+        return {}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def compile_ahead(run, tasks, processes):

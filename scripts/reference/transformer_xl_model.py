@@ -133,13 +133,20 @@ class Body(nn.Module):
         self.drop = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layer))
 
+    def init_mems(self, batch):
+        """Zeros, as Hugging Face's class begins; None where nothing is to be remembered."""
+        config, weight = self.config, self.word_emb.emb_layers[0].weight
+        if config.mem_len == 0:
+            return None
+        return [torch.zeros(config.mem_len, batch, config.d_model, dtype=weight.dtype, device=weight.device) for _ in self.layers]
+
     def forward(self, ids, mems=None):
         config = self.config
         ids = ids.transpose(0, 1).contiguous()
         length, batch = ids.size()
         x = self.word_emb(ids)
-        if mems is None and config.mem_len > 0:
-            mems = [torch.zeros(config.mem_len, batch, config.d_model, dtype=x.dtype, device=x.device) for _ in self.layers]
+        if mems is None:
+            mems = self.init_mems(batch)
         past = mems[0].size(0) if mems is not None else 0
         keys = past + length
         hidden = torch.triu(x.new_ones((length, keys), dtype=torch.bool), diagonal=1 + past)[:, :, None]
