@@ -232,9 +232,9 @@ def main():
                 print(row["model"]["name"], row["dtype"], row["request"], rival, row["rivals"][rival], flush=True)
                 publish(rows)
     publish(rows)
-    failed = [f"{row['model']['name']} {row['dtype']} {row['request']}: {row['error']}" for row in rows if "error" in row]
+    failed = [f"xlformers failed: {row['model']['name']} {row['dtype']} {row['request']}: {row['error']}" for row in rows if "error" in row]
     if failed or not rows:
-        raise SystemExit("\n".join(["xlformers itself failed:", *failed] if rows else ["xlformers measured nothing"]))
+        raise SystemExit("\n".join(failed or ["xlformers measured nothing"]))
 
 
 if __name__ == "__main__":
