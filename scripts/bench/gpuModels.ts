@@ -1,7 +1,7 @@
 /**
  * Whole models on a GPU: forward passes, evaluation, decoding, training steps, and memory over length, in float32 and bfloat16. Prints a
  * line of JSON for each case and type of numbers, with all that scripts/reference/gpu_models.py needs to run the same with Hugging Face's
- * classes and to make the table. Needs the CUDA backend; `--dry` runs tiny shapes anywhere.
+ * classes and to make the table: bfloat16 first, lengths last. Needs the CUDA backend; `--dry` runs tiny shapes anywhere.
  */
 import { Command } from 'commander';
 import {
@@ -32,6 +32,8 @@ interface ModelCases {
   /** Hugging Face's names in camelCase. */
   config: Record<string, unknown>;
   requests: Request[];
+  /** For memory over length; by eager PyTorch only. */
+  lengths?: Request[];
 }
 
 const wt103 = { vocabSize: 267_735, cutoffs: [20_000, 40_000, 200_000], dropout: 0.1, clampLen: -1, sameLength: false };
@@ -48,8 +50,8 @@ const published: ModelCases[] = [
       { kind: 'decode', batch: 1, memory: 640 },
       { kind: 'decode', batch: 32, memory: 640 },
       { kind: 'train', batch: 60, target: 150, memory: 150 },
-      ...lengths.map((target): Request => ({ kind: 'forward', batch: 1, target, memory: 0 })),
     ],
+    lengths: lengths.map((target) => ({ kind: 'forward', batch: 1, target, memory: 0 })),
   },
   {
     name: 'Transformer-XL large (wt103)',
@@ -71,8 +73,8 @@ const published: ModelCases[] = [
       { kind: 'xlnetForward', batch: 16, length: 128 },
       { kind: 'xlnetForward', batch: 16, length: 512 },
       { kind: 'xlnetTrain', batch: 8, length: 512, targets: 85 },
-      ...lengths.map((length): Request => ({ kind: 'xlnetForward', batch: 1, length })),
     ],
+    lengths: lengths.map((length) => ({ kind: 'xlnetForward', batch: 1, length })),
   },
   {
     name: 'XLNet large',
@@ -99,6 +101,7 @@ const tiny: ModelCases[] = [
       { kind: 'decode', batch: 2, memory: 5 },
       { kind: 'train', batch: 2, target: 6, memory: 5 },
     ],
+    lengths: [{ kind: 'forward', batch: 1, target: 7, memory: 0 }],
   },
   {
     name: 'XLNet, tiny',
@@ -114,8 +117,9 @@ const tiny: ModelCases[] = [
 const program = new Command('gpuModels')
   .description('whole models on a GPU, a line of JSON for each case; scripts/gpu/bench makes the table')
   .option('--device <name>', 'where', 'cuda')
-  .option('--dtypes <names>', 'types of numbers', 'float32,bfloat16')
-  .option('--seconds <n>', 'to measure each case for, at least', '1')
+  .option('--dtypes <names>', 'types of numbers', 'bfloat16,float32')
+  .option('--seconds <n>', 'to measure each case for, at least', '0.5')
+  .option('--until <time>', 'in seconds since 1970: cases that would begin later are listed as skipped', 'Infinity')
   .option('--dry', 'tiny shapes, each once')
   .parse();
 
@@ -124,24 +128,29 @@ async function main(): Promise<void> {
     device: name,
     dtypes,
     seconds,
+    until,
     dry = false,
   } = program.opts<{
     device: string;
     dtypes: string;
     seconds: string;
+    until: string;
     dry?: boolean;
   }>();
   const device = resolveDevice(name);
-  for (const { requests, ...model } of dry ? tiny : published) {
-    for (const dtype of dtypes.split(',') as FloatDType[]) {
-      for (const request of requests) {
-        const row = { model, dtype, request };
-        try {
-          const measured = await measure(model, dtype, request, device, dry ? 0 : Number(seconds));
-          process.stdout.write(`${JSON.stringify({ ...row, ...measured })}\n`);
-        } catch (error) {
-          // What does not fit is a result too.
-          process.stdout.write(`${JSON.stringify({ ...row, error: (error as Error).message })}\n`);
+  const types = dtypes.split(',') as FloatDType[];
+  for (const compiled of [true, false]) {
+    for (const dtype of types) {
+      for (const { requests, lengths: longer = [], ...model } of dry ? tiny : published) {
+        for (const request of compiled ? requests : longer) {
+          const found =
+            Date.now() > 1000 * Number(until)
+              ? { skipped: 'the time was up' }
+              : // What does not fit is a result too.
+                await measure(model, dtype, request, device, dry ? 0 : Number(seconds)).catch((error: Error) => ({
+                  error: error.message,
+                }));
+          process.stdout.write(`${JSON.stringify({ model, dtype, request, compiled, ...found })}\n`);
         }
       }
     }

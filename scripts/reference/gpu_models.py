@@ -1,26 +1,36 @@
-"""Hugging Face's Transformer-XL and XLNet on a GPU, beside what scripts/bench/gpuModels.ts measured.
+"""Transformer-XL and XLNet in PyTorch on a GPU, beside what scripts/bench/gpuModels.ts measured (gpu_measure.py: the arguments).
 
-gpu_models.py OWN.jsonl OUT.md OUT.json [--cpu]: OWN has a line for each case, with the configuration and the shapes. Each is run with
-random weights as `eager` and under torch.compile, with fused Adam; inference with weights of the type, training steps of XLNet in bf16 by
-autocast over float32 weights. Transformer-XL's classes do not run under autocast: they train with weights in bf16, which is less work. A rival that fails is listed with its error. `--cpu` runs the cases on the CPU, each once: a dry run.
+OWN has a line for each case, with the configuration and the shapes. Each is run with random weights as `eager`; those that say so under
+torch.compile too, with fused Adam. XLNet is the class of transformers (4.57 or 5), Transformer-XL transformer_xl_model.py, which does what
+transformers 4.57 did. Inference with weights of the type, training steps of XLNet in bf16 by autocast over float32 weights. Transformer-XL
+does not run under autocast: it trains with weights in bf16, which is less work.
 """
 
 import datetime
 import json
 import re
 import statistics
-import sys
 import time
 
 import torch
 import torch.nn.functional as F
-from transformers.utils import logging
+import transformers
 
-CPU = "--cpu" in sys.argv
-DEVICE = "cpu" if CPU else "cuda"
+import transformer_xl_model
+from gpu_measure import ARGUMENTS, CPU, DEVICE, NEEDED, Failures, attempt_alone, compile_ahead, device_name, seconds_left, synchronize, write
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 RIVALS = ("eager", "compiled")
-logging.set_verbosity_error()
+# Rival, type, lengths or what else there is: in the order in which they are measured.
+STAGES = (
+    ("eager", "bfloat16", False),
+    ("eager", "float32", False),
+    ("eager", "bfloat16", True),
+    ("compiled", "bfloat16", False),
+    ("eager", "float32", True),
+    ("compiled", "float32", False),
+)
+transformers.utils.logging.set_verbosity_error()
 
 
 def snake(options):
@@ -30,18 +40,12 @@ def snake(options):
 def make_model(family, config, request, dtype):
     torch.manual_seed(0)
     options = snake(config)
-    if family == "xlnet":
-        from transformers import XLNetConfig, XLNetLMHeadModel
-
-        options["use_mems_eval"] = options.pop("use_mems_eval", False)
-        model = XLNetLMHeadModel(XLNetConfig(**options))
-    else:
-        # Importing it mends the class.
-        import transformer_xl  # noqa: F401
-        from transformers.models.deprecated.transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel
-
-        model = TransfoXLLMHeadModel(TransfoXLConfig(**options, mem_len=request["memory"]))
-    return model.to(device=DEVICE, dtype=torch.float32 if request["kind"] == "xlnetTrain" else dtype)
+    with torch.device(DEVICE):
+        if family == "xlnet":
+            model = transformers.XLNetLMHeadModel(transformers.XLNetConfig(**options))
+        else:
+            model = transformer_xl_model.LanguageModel(transformer_xl_model.Config(**options, mem_len=request["memory"]))
+    return model.to(dtype=torch.float32 if request["kind"] == "xlnetTrain" else dtype)
 
 
 def random_ids(vocabulary, *shape):
@@ -61,7 +65,8 @@ class Step:
         batch = request["batch"]
         rows = request.get("target", request.get("length", 1))
         self.ids = random_ids(vocabulary, batch, rows)
-        self.mems = None
+        # Given from the first step on, so that one graph does for all.
+        self.mems = None if "xlnet" in kind else body.init_mems(batch)
         if kind in ("train", "xlnetTrain"):
             model.train()
             self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
@@ -72,7 +77,9 @@ class Step:
             self.labels = random_ids(vocabulary, batch, rows + 1)
         if kind == "xlnetTrain":
             self.prepare_permutation(vocabulary, batch, rows, request["targets"])
-        self.run = getattr(self, kind)
+
+    def run(self):
+        getattr(self, self.request["kind"])()
 
     def prepare_permutation(self, vocabulary, batch, length, targets):
         # Every sixth token is predicted, in the order of their positions; a token sees those that are not.
@@ -89,9 +96,9 @@ class Step:
         self.labels = random_ids(vocabulary, batch, targets)
 
     def segment(self):
-        out = self.body(self.ids, mems=self.mems)
-        self.mems = [layer.detach() for layer in out.mems]
-        return out.last_hidden_state
+        hidden, mems = self.body(self.ids, self.mems)
+        self.mems = [layer.detach() for layer in mems] if mems is not None else None
+        return hidden
 
     @torch.no_grad()
     def forward(self):
@@ -127,23 +134,25 @@ class Step:
         self.update(loss)
 
 
-def synchronize():
-    if not CPU:
-        torch.cuda.synchronize()
+def make_step(row, rival):
+    model, request, dtype = row["model"], row["request"], DTYPES[row["dtype"]]
+    return Step(make_model(model["family"], model["config"], request, dtype), request, dtype, rival == "compiled")
+
+
+def compile_step(row):
+    make_step(row, "compiled").run()
 
 
 def measure(row, rival):
-    torch.compiler.reset()
-    model, request, dtype = row["model"], row["request"], DTYPES[row["dtype"]]
-    step = Step(make_model(model["family"], model["config"], request, dtype), request, dtype, rival == "compiled")
-    for _ in range(1 if CPU else 3):
+    step = make_step(row, rival)
+    for _ in range(2 if CPU else 4):
         step.run()
     synchronize()
     before = 0 if CPU else torch.cuda.memory_allocated()
     if not CPU:
         torch.cuda.reset_peak_memory_stats()
     times = []
-    until = time.perf_counter() + (0 if CPU else 1)
+    until = time.perf_counter() + (0 if CPU else 0.5)
     while True:
         started = time.perf_counter()
         step.run()
@@ -155,6 +164,10 @@ def measure(row, rival):
     return {"milliseconds": 1000 * statistics.median(times), "peakBytes": peak}
 
 
+def layers(row):
+    return row["model"]["config"]["nLayer"] * (2 if "rain" in row["request"]["kind"] else 1)
+
+
 def shapes(request):
     return ", ".join(f"{name} {value}" for name, value in request.items() if name != "kind")
 
@@ -164,53 +177,65 @@ def table(rows):
         "| model | type | pass | xlformers, ms | TFLOP/s | eager | compiled | times eager | times compiled | peak memory, MiB | eager's, MiB |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    failures, missing = Failures(), 0
     for row in rows:
         request, rivals = row["request"], row["rivals"]
         own = row.get("milliseconds")
         times = {name: found.get("milliseconds") for name, found in rivals.items()}
-        cells = [f"{times[name]:.2f}" if times[name] else f"failed: {rivals[name]['error'][:60]}" for name in RIVALS]
-        ratios = [f"**{times[name] / own:.2f}**" if times[name] and own else "" for name in RIVALS]
-        eager_peak = rivals["eager"].get("peakBytes")
+        cells = []
+        for name in RIVALS:
+            found = rivals.get(name)
+            missing += not found and (name == "eager" or row["compiled"])
+            cells.append("" if not found else failures.cell(found["error"]) if "error" in found else f"{times[name]:.2f}")
+        missing += "skipped" in row
+        eager_peak = rivals.get("eager", {}).get("peakBytes")
         cells = [
             row["model"]["name"],
             row["dtype"],
             f"{request['kind']}: {shapes(request)}",
-            f"{own:.2f}" if own else f"failed: {row['error'][:60]}",
+            f"{own:.2f}" if own else failures.cell(row["error"]) if "error" in row else "",
             f"{row['flops'] / own / 1e9:.1f}" if own else "",
             *cells,
-            *ratios,
+            *(f"**{times[name] / own:.2f}**" if times.get(name) and own else "" for name in RIVALS),
             f"{row['peakBytes'] / 2**20:.0f}" if own else "",
             f"{eager_peak / 2**20:.0f}" if eager_peak else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    empty = f"\nNot measured, as the time was up: {missing} cells, which are empty.\n" if missing else ""
+    return "\n".join(lines) + "\n\nA single text of growing length is not compiled.\n" + failures.notes() + empty
+
+
+def publish(rows):
+    write(
+        ARGUMENTS.markdown,
+        f"## Whole models on a GPU: {device_name()} ({datetime.date.today().isoformat()})\n\n"
+        f"torch {torch.__version__}, transformers {transformers.__version__}; random weights. Inference with weights of the type; training "
+        "steps (forward, backward, clipping, Adam) in bf16 by mixed precision over float32 weights, but PyTorch's Transformer-XL, which "
+        "cannot, with weights in bf16; it does what transformers 4.57 did (scripts/reference/transformer_xl_model.py). TFLOP/s of the "
+        "operations nobody can avoid. Medians; peak memory beyond weights and optimizer.\n\n" + table(rows),
+    )
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    write(ARGUMENTS.json, json.dumps({"device": device_name(), **versions, "rows": rows}, indent=1))
 
 
 def main():
-    own_file, markdown_file, json_file = [argument for argument in sys.argv[1:] if argument != "--cpu"]
-    torch.backends.cuda.matmul.allow_tf32 = False
-    with open(own_file) as lines:
-        rows = [json.loads(line) for line in lines]
-    for row in rows:
-        row["rivals"] = {}
-        for rival in RIVALS:
-            try:
-                row["rivals"][rival] = measure(row, rival)
-            except Exception as error:  # a rival that cannot is a result too
-                row["rivals"][rival] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
-            print(row["model"]["name"], row["dtype"], row["request"], rival, row["rivals"][rival], flush=True)
-            if not CPU:
-                torch.cuda.empty_cache()
-    device = "CPU, dry run" if CPU else torch.cuda.get_device_name()
-    with open(markdown_file, "w") as out:
-        out.write(
-            f"## Whole models on a GPU: {device} ({datetime.date.today().isoformat()})\n\n"
-            f"torch {torch.__version__}; random weights. Inference with weights of the type; training steps (forward, backward, clipping, Adam) "
-            "in bf16 by mixed precision over float32 weights, but Hugging Face's Transformer-XL, which cannot, with weights in bf16. "
-            "TFLOP/s of the operations nobody can avoid. Medians; peak memory beyond weights and optimizer.\n\n" + table(rows) + "\n"
-        )
-    with open(json_file, "w") as out:
-        json.dump({"device": device, "torch": torch.__version__, "rows": rows}, out, indent=1)
+    with open(ARGUMENTS.own) as lines:
+        rows = [{**json.loads(line), "rivals": {}} for line in lines]
+    for rival, dtype, lengths in STAGES:
+        group = [row for row in rows if row["dtype"] == dtype and row["compiled"] != lengths and "skipped" not in row]
+        if rival == "compiled" and seconds_left() > NEEDED:
+            # The longest to compile first; few beside each other, as all of them are on the device.
+            compile_ahead(compile_step, [(row,) for row in sorted(group, key=layers, reverse=True)], 2 if CPU else 8)
+        for row in group:
+            if seconds_left() > NEEDED:
+                row["rivals"][rival] = attempt_alone(measure, row, rival)
+                print(row["model"]["name"], row["dtype"], row["request"], rival, row["rivals"][rival], flush=True)
+                publish(rows)
+    publish(rows)
+    failed = [f"xlformers failed: {row['model']['name']} {row['dtype']} {row['request']}: {row['error']}" for row in rows if "error" in row]
+    if failed or not rows:
+        raise SystemExit("\n".join(failed or ["xlformers measured nothing"]))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,25 +1,23 @@
-"""The rivals of the fused attention on a GPU, and the ceilings of that GPU, measured in one run.
+"""The rivals of the fused attention on a GPU, and the ceilings of that GPU, measured in one run (gpu_measure.py: the arguments).
 
-gpu_worker.py OWN.jsonl OUT.md OUT.json: OWN is what native/test/gpu/attention_benchmark printed. Rivals, in bf16 and fp32:
+OWN is what native/test/gpu/attention_benchmark printed. Rivals, in bf16 and fp32:
   eager     the layer's formula as Hugging Face writes it: two products, shift, scale, mask, softmax, product
-  compiled  the same under torch.compile
-  flex      FlexAttention whose score_mod reads the un-skewed products of queries and positions, which cuBLAS makes
   sdpa      scaled-dot-product attention with the skewed bias as its additive mask
+  flex      FlexAttention whose score_mod reads the un-skewed products of queries and positions, which cuBLAS makes
+  compiled  eager under torch.compile
 What a rival has to make first (products of queries and positions, the skew) is part of its time. `backward` is the time of the gradients
-alone, of all operands. A rival that fails is listed with its error. `--cpu` runs tiny shapes on the CPU: a dry run of the arithmetic, in
-which all rivals must agree.
+alone, of all operands. Those that need no compilation come first, and bf16 before fp32. In a rehearsal all rivals must agree.
 """
 
 import datetime
 import json
 import statistics
-import sys
 
 import torch
 import torch.nn.functional as F
 
-DRY = "--cpu" in sys.argv
-DEVICE = "cpu" if DRY else "cuda"
+from gpu_measure import ARGUMENTS, CPU, DEVICE, NEEDED, Failures, attempt, attempt_alone, compile_ahead, device_name, seconds_left, synchronize, write
+
 # name, XLNet, streams, batch, queries, memory, heads, head size; attention_benchmark.cu has the same list.
 CASES = [
     ("txl-base-train", False, 1, 60, 150, 150, 10, 41),
@@ -30,19 +28,15 @@ CASES = [
     ("xlnet-large-pretrain", True, 2, 16, 512, 384, 16, 64),
     ("xlnet-large-finetune", True, 1, 32, 512, 0, 16, 64),
 ]
-if DRY:
+if CPU:
     CASES = [("txl", False, 1, 2, 6, 5, 2, 8), ("xlnet", True, 2, 2, 6, 4, 2, 8)]
 DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
-
-
-def synchronize():
-    if not DRY:
-        torch.cuda.synchronize()
+PLAIN, COMPILED = ("eager", "sdpa"), ("flex", "compiled")
 
 
 def microseconds(run):
     """Median of ten groups; each long enough for the clock."""
-    if DRY:
+    if CPU:
         run()
         return 1.0
     for _ in range(3):
@@ -140,7 +134,7 @@ class Problem:
     def make_flex(self):
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-        attention = flex_attention if DRY else torch.compile(flex_attention, dynamic=False)
+        attention = torch.compile(flex_attention, dynamic=False)
         masks = [
             hidden
             if hidden is None
@@ -170,39 +164,59 @@ class Problem:
 
 def rival(problem, name):
     if name == "compiled":
-        return problem.eager if DRY else torch.compile(problem.eager, dynamic=False)
+        return torch.compile(problem.eager, dynamic=False)
     return problem.make_flex() if name == "flex" else getattr(problem, name)
 
 
-def measure(case, dtype, name):
-    torch.compiler.reset()
+def passes(case, dtype, name):
+    """What is timed: the forward pass and, of more than one query, the gradients, whose call first makes what they need."""
     problem = Problem(case, DTYPES[dtype])
+    # FlexAttention has no gradients on the CPU.
+    with_gradients = problem.queries > 1 and not (CPU and name == "flex")
+    for operand in problem.operands:
+        operand.requires_grad_(with_gradients)
     run = rival(problem, name)
     streams = range(problem.streams)
-    result = {}
 
     def forward():
         with torch.no_grad():
             for stream in streams:
                 run(stream)
 
-    if not DRY:
+    def backward():
+        outs = [run(stream) for stream in streams]
+        gradients = [problem.out_gradient] * len(outs)
+        return lambda: torch.autograd.grad(outs, problem.operands, gradients, retain_graph=True, allow_unused=True)
+
+    return forward, backward if with_gradients else None
+
+
+def compile_both(case, dtype, name):
+    forward, backward = passes(case, dtype, name)
+    forward()
+    if backward is not None:
+        backward()()
+
+
+def measure(case, dtype, name):
+    forward, backward = passes(case, dtype, name)
+    result = {}
+    before = 0
+    if not CPU:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     result["forward"] = microseconds(forward)
-    if not DRY:
+    if not CPU:
         result["peakBytes"] = torch.cuda.max_memory_allocated() - before
-    if problem.queries > 1:
-        outs = [run(stream) for stream in streams]
-        gradients = [problem.out_gradient] * len(outs)
-        result["backward"] = microseconds(
-            lambda: torch.autograd.grad(outs, problem.operands, gradients, retain_graph=True, allow_unused=True)
-        )
+    if backward is not None:
+        # A failure here leaves the forward pass its time.
+        gradients = attempt(lambda: {"backward": microseconds(backward())})
+        result |= {"backwardError": gradients["error"]} if "error" in gradients else gradients
     return result
 
 
 def ceilings():
-    if DRY:
+    if CPU:
         return {"bf16": 1.0, "f32": 1.0, "bytesPerSecond": 1.0}
     result = {}
     for name, dtype in DTYPES.items():
@@ -229,78 +243,82 @@ def visible_pairs(case):
 
 def table(results, own, limits):
     lines = [
-        "| case | type | pass | xlformers, us | TFLOP/s | share of the matrix ceiling | eager | compiled | flex | sdpa | times eager | times the best rival |",
+        "| case | type | pass | xlformers, us | TFLOP/s | share of the matrix ceiling | eager | sdpa | flex | compiled | times eager | times the best rival |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for case in CASES:
-        for dtype in DTYPES:
-            for which, factor in (("forward", 6), ("backward", 12)):
-                rivals = {name: results.get((case[0], dtype, name), {}) for name in RIVALS}
-                times = {name: found[which] for name, found in rivals.items() if which in found}
-                mine = own.get((case[0], dtype, which), {})
-                if not times and not mine:
-                    continue
-                cells = [f"{times[name]:.0f}" if name in times else "failed" for name in RIVALS]
-                time = mine.get("microseconds")
-                if time is None:
-                    lines.append(f"| {case[0]} | {dtype} | {which} | {mine.get('error', 'not measured')} | | | {' | '.join(cells)} | | |")
-                    continue
-                rate = factor * case[7] * visible_pairs(case) / (time * 1e-6)
-                against = [f"{times['eager'] / time:.2f}" if "eager" in times else "", f"{min(times.values()) / time:.2f}" if times else ""]
-                lines.append(
-                    f"| {case[0]} | {dtype} | {which} | {time:.1f} | {rate / 1e12:.1f} | {100 * rate / limits[dtype]:.0f} % | "
-                    f"{' | '.join(cells)} | {' | '.join(against)} |"
-                )
-    return "\n".join(lines)
-
-
-RIVALS = ("eager", "compiled", "flex", "sdpa")
+    failures, missing = Failures(), 0
+    for case, dtype, which, factor in ((c, d, *p) for c in CASES for d in DTYPES for p in (("forward", 6), ("backward", 12))):
+        if which == "backward" and case[4] == 1:
+            continue
+        cells, times = [], {}
+        for name in PLAIN + COMPILED:
+            found = results.get((case[0], dtype, name), {})
+            error = found.get("error", found.get("backwardError") if which == "backward" else None)
+            if which in found:
+                times[name] = found[which]
+            missing += which not in found and error is None
+            cells.append(f"{times[name]:.0f}" if name in times else failures.cell(error) if error else "")
+        mine = own.get((case[0], dtype, which), {})
+        time = mine.get("microseconds")
+        if time is None:
+            own_cells = [failures.cell(mine["error"]) if "error" in mine else "", "", ""]
+            missing += "error" not in mine
+        else:
+            rate = factor * case[7] * visible_pairs(case) / (time * 1e-6)
+            own_cells = [f"{time:.1f}", f"{rate / 1e12:.1f}", f"{100 * rate / limits[dtype]:.0f} %"]
+        against = [f"{rival / time:.2f}" if rival and time else "" for rival in (times.get("eager"), min(times.values(), default=None))]
+        lines.append(f"| {' | '.join([case[0], dtype, which, *own_cells, *cells, *against])} |")
+    empty = f"\nNot measured, as the time was up: {missing} cells, which are empty.\n" if missing else ""
+    return "\n".join(lines) + "\n" + failures.notes() + empty
 
 
 def agree():
     for case in CASES:
         problem = Problem(case, torch.float32)
+        for operand in problem.operands:
+            operand.requires_grad_(False)
         for stream in range(problem.streams):
             expected = problem.eager(stream)
-            for name in ("flex", "sdpa"):
-                # FlexAttention has no gradients on the CPU.
-                for operand in problem.operands:
-                    operand.requires_grad_(name != "flex")
+            for name in ("sdpa", "flex", "compiled"):
                 torch.testing.assert_close(rival(problem, name)(stream), expected, rtol=1e-4, atol=1e-5)
     print("all rivals agree")
 
 
+def publish(results, own, limits):
+    write(
+        ARGUMENTS.markdown,
+        f"## Fused attention on a GPU: {device_name()} ({datetime.date.today().isoformat()})\n\n"
+        f"torch {torch.__version__}. Ceilings of the same run: {limits['bf16'] / 1e12:.0f} TFLOP/s (bf16) and {limits['f32'] / 1e12:.1f} "
+        f"TFLOP/s (fp32) in products of 8192 x 8192 x 8192, {limits['bytesPerSecond'] / 1e12:.2f} TB/s in a copy, both ways counted. "
+        "Operations are those nobody can avoid: 6 (forward) and 12 (backward) times the head size for every visible pair. "
+        "Microseconds, medians.\n\n" + table(results, own, limits),
+    )
+    rows = [dict(case=case, dtype=dtype, rival=name, **found) for (case, dtype, name), found in results.items()]
+    summary = {"device": device_name(), "torch": torch.__version__, "ceilings": limits, "own": list(own.values()), "rivals": rows}
+    write(ARGUMENTS.json, json.dumps(summary, indent=1))
+
+
 def main():
-    if DRY:
+    if CPU:
         agree()
-    own_file, markdown_file, json_file = [argument for argument in sys.argv[1:] if argument != "--cpu"]
-    with open(own_file) as lines:
+    with open(ARGUMENTS.own) as lines:
         own = {(row["case"], row["dtype"], row["pass"]): row for row in map(json.loads, lines)}
-    torch.backends.cuda.matmul.allow_tf32 = False
     limits = ceilings()
     results = {}
-    for case in CASES:
-        for dtype in DTYPES:
-            for name in RIVALS:
-                try:
-                    results[case[0], dtype, name] = measure(case, dtype, name)
-                except Exception as error:  # a rival that cannot is a result too
-                    results[case[0], dtype, name] = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
-                print(case[0], dtype, name, results[case[0], dtype, name], flush=True)
-                if not DRY:
-                    torch.cuda.empty_cache()
-    device = "CPU, dry run" if DRY else torch.cuda.get_device_name()
-    with open(markdown_file, "w") as out:
-        out.write(
-            f"## Fused attention on a GPU: {device} ({datetime.date.today().isoformat()})\n\n"
-            f"torch {torch.__version__}. Ceilings of the same run: {limits['bf16'] / 1e12:.0f} TFLOP/s (bf16) and {limits['f32'] / 1e12:.1f} "
-            f"TFLOP/s (fp32) in products of 8192 x 8192 x 8192, {limits['bytesPerSecond'] / 1e12:.2f} TB/s in a copy, both ways counted. "
-            "Operations are those nobody can avoid: 6 (forward) and 12 (backward) times the head size for every visible pair. "
-            "Microseconds, medians.\n\n" + table(results, own, limits) + "\n"
-        )
-    with open(json_file, "w") as out:
-        rows = [dict(case=case, dtype=dtype, rival=name, **found) for (case, dtype, name), found in results.items()]
-        json.dump({"device": device, "torch": torch.__version__, "ceilings": limits, "own": list(own.values()), "rivals": rows}, out, indent=1)
+    for dtypes, names in ((DTYPES, PLAIN), (["bf16"], COMPILED), (["f32"], COMPILED)):
+        tasks = [(case, dtype, name) for dtype in dtypes for name in names for case in CASES]
+        if names == COMPILED and seconds_left() > NEEDED:
+            compile_ahead(compile_both, tasks, 2 if CPU else 12)
+        for case, dtype, name in tasks:
+            if seconds_left() > NEEDED:
+                found = results[case[0], dtype, name] = attempt_alone(measure, case, dtype, name)
+                print(case[0], dtype, name, found, flush=True)
+                publish(results, own, limits)
+    publish(results, own, limits)
+    failed = [f"xlformers failed: {row['case']} {row['dtype']} {row['pass']}: {row['error']}" for row in own.values() if "error" in row]
+    if failed or not own:
+        raise SystemExit("\n".join(failed or ["xlformers measured nothing"]))
 
 
-main()
+if __name__ == "__main__":
+    main()

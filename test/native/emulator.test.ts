@@ -10,11 +10,11 @@ const plugin = path.join(build, 'xlformers_cuda.so');
 const programs = ['simt', 'cuda', 'cublaslt'];
 const testFiles = (program: string) => readdirSync(path.join(sources, program)).filter((name) => name.endsWith('_test.cc'));
 
-/** The names in a test file: TEST(name), and the mutants, which have one per line. */
+/** The names in a test file: TEST(name), RANDOM_TEST(name), and the mutants, which have one per line. */
 function testNames(program: string, file: string): string[] {
   const text = readFileSync(path.join(sources, program, file), 'utf8');
-  return [...text.matchAll(/^(TEST|CHECKED|UNCHECKED)\((\w+)[,)]/gm)].map(([, macro, name]) =>
-    macro === 'TEST' ? (name as string) : `${(macro as string).toLowerCase()}_${name}`,
+  return [...text.matchAll(/^(TEST|RANDOM_TEST|CHECKED|UNCHECKED)\((\w+)[,)]/gm)].map(([, macro, name]) =>
+    macro?.endsWith('TEST') ? (name as string) : `${(macro as string).toLowerCase()}_${name}`,
   );
 }
 
@@ -120,6 +120,6 @@ describe('tests on the CUDA kernels', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as { milliseconds?: number; error?: string });
     expect([stderr, rows.flatMap(({ error }) => error ?? [])]).toEqual(['', []]);
-    expect(rows.length).toBe(12);
+    expect(rows.length).toBe(14);
   }, 600_000);
 });

@@ -49,7 +49,7 @@ void check_all(const Shape& shape, int gap, uint32_t seed, Shares* shares) {
 
 }  // namespace
 
-TEST(random_permutations_equal_the_formula) {
+RANDOM_TEST(random_permutations_equal_the_formula) {
   Shares shares;
   for_random_cases(small_device().emulated ? 32 : 700 + kSmallCases, [&](uint32_t number, Draw& draw) {
     const Shape shape = random_shape(draw, number < kSmallCases);

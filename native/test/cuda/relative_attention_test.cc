@@ -229,7 +229,7 @@ Shape random_shape(Draw& draw, bool small) {
 
 }  // namespace
 
-TEST(random_shapes_equal_the_formula) {
+RANDOM_TEST(random_shapes_equal_the_formula) {
   for_random_cases(small_device().emulated ? 30 : 2500 + kSmallCases, [](uint32_t number, Draw& draw) {
     const Shape shape = random_shape(draw, number < kSmallCases);
     switch (number % 5) {

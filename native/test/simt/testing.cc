@@ -1,6 +1,9 @@
-// simt_test [part of a name] [--cases FIRST COUNT]: runs the tests and prints a line for each, "ok NAME" or "not ok NAME: why". Of random
-// cases, those numbers.
+// simt_test [part of a name] [--cases FIRST COUNT | --jobs COUNT]: runs the tests and prints a line for each, "ok NAME" or
+// "not ok NAME: why". Of random cases, those numbers; in so many processes, which share the tests and the random cases of a test.
 #include "simt/testing.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
@@ -12,6 +15,7 @@ namespace {
 struct Test {
   const char* name;
   void (*body)();
+  bool of_random_cases;
 };
 
 std::vector<Test>& tests() {
@@ -26,9 +30,15 @@ struct AskedCases {
 };
 AskedCases asked_cases;
 
+// Of several processes, this one.
+struct Job {
+  uint32_t number = 0, count = 1;
+};
+Job job;
+
 }  // namespace
 
-void add_test(const char* name, void (*body)()) { tests().push_back({name, body}); }
+void add_test(const char* name, void (*body)(), bool of_random_cases) { tests().push_back({name, body, of_random_cases}); }
 
 void fail(Site site, const std::string& message) {
   throw std::runtime_error(std::string(site.name()) + ":" + std::to_string(site.line) + ": " + message);
@@ -73,6 +83,7 @@ void for_random_cases(uint32_t count, const std::function<void(uint32_t, Draw&)>
   int failures = 0;
   std::string told;
   for (uint32_t number = cases.first; number != cases.first + cases.count; ++number) {
+    if (number % job.count != job.number) continue;
     Draw draw(number);
     try {
       body(number, draw);
@@ -97,15 +108,16 @@ std::vector<float> short_numbers(size_t count, uint32_t seed) {
 
 }  // namespace simt::testing
 
-int main(int count, char** arguments) {
-  if (count > 3 && std::strcmp(arguments[count - 3], "--cases") == 0) {
-    const auto number = [&](int behind) { return static_cast<uint32_t>(std::strtoul(arguments[count - behind], nullptr, 10)); };
-    simt::testing::asked_cases = {true, number(2), number(1)};
-    count -= 3;
-  }
+namespace {
+
+// The exit status.
+int run_tests(const char* part_of_name) {
+  using namespace simt::testing;
+  uint32_t number = 0;
   int failures = 0;
-  for (const auto& test : simt::testing::tests()) {
-    if (count > 1 && std::strstr(test.name, arguments[1]) == nullptr) continue;
+  for (const Test& test : tests()) {
+    if (std::strstr(test.name, part_of_name) == nullptr) continue;
+    if (!test.of_random_cases && number++ % job.count != job.number) continue;
     const auto start = std::chrono::steady_clock::now();
     std::string failure;
     try {
@@ -123,4 +135,48 @@ int main(int count, char** arguments) {
     std::fflush(stdout);
   }
   return failures == 0 ? 0 : 1;
+}
+
+// Before anything of CUDA's is there: it does not survive a fork.
+int run_in_processes(uint32_t count, const char* part_of_name) {
+  using simt::testing::job;
+  std::vector<pid_t> processes;
+  for (uint32_t number = 0; number < count; ++number) {
+    const pid_t process = fork();
+    if (process == 0) {
+      job = {number, count};
+      _exit(run_tests(part_of_name));
+    }
+    processes.push_back(process);
+  }
+  int worst = 0;
+  for (const pid_t process : processes) {
+    int status = 0;
+    if (process < 0 || waitpid(process, &status, 0) < 0) {
+      std::printf("not ok: no process could be started\n");
+      worst = 1;
+    } else if (WIFSIGNALED(status)) {
+      std::printf("not ok: a process was ended by signal %d\n", WTERMSIG(status));
+      worst = 1;
+    } else {
+      worst |= WEXITSTATUS(status);
+    }
+  }
+  return worst;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const auto number = [&](int behind) { return static_cast<uint32_t>(std::strtoul(arguments[count - behind], nullptr, 10)); };
+  uint32_t jobs = 1;
+  if (count > 3 && std::strcmp(arguments[count - 3], "--cases") == 0) {
+    simt::testing::asked_cases = {true, number(2), number(1)};
+    count -= 3;
+  } else if (count > 2 && std::strcmp(arguments[count - 2], "--jobs") == 0) {
+    jobs = number(1);
+    count -= 2;
+  }
+  const char* part_of_name = count > 1 ? arguments[1] : "";
+  return jobs > 1 ? run_in_processes(jobs, part_of_name) : run_tests(part_of_name);
 }

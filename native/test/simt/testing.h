@@ -15,10 +15,10 @@
 
 namespace simt::testing {
 
-void add_test(const char* name, void (*body)());
+void add_test(const char* name, void (*body)(), bool of_random_cases);
 
 struct Registration {
-  Registration(const char* name, void (*body)()) { add_test(name, body); }
+  Registration(const char* name, void (*body)(), bool of_random_cases) { add_test(name, body, of_random_cases); }
 };
 
 [[noreturn]] void fail(Site site, const std::string& message);
@@ -92,9 +92,12 @@ std::vector<float> short_numbers(size_t count, uint32_t seed);
 
 }  // namespace simt::testing
 
-#define TEST(name)                                                       \
-  static void name();                                                    \
-  static const simt::testing::Registration register_##name(#name, name); \
+#define SIMT_TEST(name, of_random_cases)                                                  \
+  static void name();                                                                     \
+  static const simt::testing::Registration register_##name(#name, name, of_random_cases); \
   static void name()
+#define TEST(name) SIMT_TEST(name, false)
+// One that is for_random_cases: several processes share them.
+#define RANDOM_TEST(name) SIMT_TEST(name, true)
 #define EXPECT(condition) simt::testing::expect(condition, #condition)
 #define EXPECT_EQUAL(got, expected) simt::testing::expect_equal(got, expected, #got)
