@@ -56,7 +56,18 @@ const published: ModelCases[] = [
   {
     name: 'Transformer-XL large (wt103)',
     family: 'transformer-xl',
-    config: { ...wt103, divVal: 4, nLayer: 18, dModel: 1024, dEmbed: 1024, nHead: 16, dHead: 64, dInner: 4096 },
+    config: {
+      ...wt103,
+      dropout: 0.2,
+      dropatt: 0.2,
+      divVal: 4,
+      nLayer: 18,
+      dModel: 1024,
+      dEmbed: 1024,
+      nHead: 16,
+      dHead: 64,
+      dInner: 4096,
+    },
     requests: [
       { kind: 'forward', batch: 16, target: 384, memory: 384 },
       { kind: 'evaluate', batch: 8, target: 128, memory: 1600 },

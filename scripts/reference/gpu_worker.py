@@ -90,6 +90,8 @@ class Problem:
             self.operands += [self.s, self.e]
             # Memory counts as segment 0, and so does everything here: as the operator, rivals look each pair up.
             self.same = torch.zeros(self.queries, self.keys, dtype=torch.long, device=DEVICE)
+            self.same_one_hot = F.one_hot(self.same, 2).to(dtype)
+            self.columns = torch.arange(self.keys, device=DEVICE)
             self.hidden = [None]
             if self.streams == 2:
                 ranks = torch.randperm(self.queries, device=DEVICE)
@@ -119,11 +121,21 @@ class Problem:
         return self.keys + self.first_column()
 
     def eager(self, stream):
+        """With the passes of Hugging Face's layers, one for one (eager_scores.py counts them)."""
         q, hidden = self.query[stream], self.hidden[stream]
-        scores = torch.matmul(q + self.u, self.key.transpose(-1, -2)) * self.scale + self.bias(stream)
+        products = torch.matmul(q + self.v, self.position.transpose(-1, -2))
+        scores = torch.matmul(q + self.u, self.key.transpose(-1, -2))
+        if self.xlnet:
+            batch, heads, queries, positions = products.shape
+            shifted = products.reshape(batch, heads, positions, queries)[:, :, 1:, :].reshape(batch, heads, queries, positions - 1)
+            scores = scores + shifted.index_select(3, self.columns)
+            scores = scores + torch.einsum("ijs,bhis->bhij", self.same_one_hot, self.segment_terms(q))
+        else:
+            scores = scores + shift(products, self.keys)
+        scores = scores * self.scale
         if hidden is not None:
-            scores = scores.masked_fill(hidden, -1e30)
-        return torch.matmul(torch.softmax(scores.float(), -1).to(q.dtype), self.value)
+            scores = scores - 1e30 * hidden.to(q.dtype) if self.xlnet else scores.masked_fill(hidden, -1e30)
+        return torch.matmul(torch.softmax(scores, -1), self.value)
 
     def sdpa(self, stream):
         bias, hidden = self.bias(stream), self.hidden[stream]
