@@ -315,7 +315,7 @@ describe('the log', () => {
   });
 });
 
-test('a run of before there was a choice of precision goes on as if nothing had been', async () => {
+test('a run of before there was a choice of precision, and names of classes, goes on as if nothing had been', async () => {
   const [whole, directory] = [fresh('whole'), fresh('older')];
   const lossesOf = async (folder: string) => (await readRunLog(path.join(folder, 'log.jsonl'))).map(({ loss }) => loss);
   await smallRun(smallModel(), whole);
@@ -330,6 +330,7 @@ test('a run of before there was a choice of precision goes on as if nothing had 
   delete content.state.lossScaler;
   const config = content.state.config as Record<string, unknown>;
   for (const name of ['precision', 'lossScaling']) expect(delete config[name]).toBe(true);
+  delete (content.state.modelConfig as Record<string, unknown>).labelNames;
   const sha256 = createHash('sha256').update(JSON.stringify(content)).digest('hex');
   writeFileSync(file, JSON.stringify({ ...content, sha256 }));
   const onSkipped = (_: string, reason: string) => expect(reason).toBe('');
