@@ -7,7 +7,7 @@ function run(program: string, ...values: string[]): Promise<{ code: number | str
     const child = execFile(
       process.execPath,
       [path.join(__dirname, 'programs', program), path.resolve(addonPath), ...values],
-      { timeout: 150_000 },
+      { timeout: 500_000 },
       (_, stdout, stderr) => resolve({ code: child.exitCode ?? child.signalCode, output: stdout + stderr }),
     );
   });
