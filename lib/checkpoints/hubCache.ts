@@ -9,7 +9,7 @@
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { XlformersError, describe } from '../errors';
-import { writeFileAtomically } from './atomicFile';
+import { temporaryName, writeFileAtomically } from './atomicFile';
 import { type Wanted, isFile, missingFiles } from './hubContents';
 
 export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision);
@@ -66,14 +66,15 @@ export class RepositoryCache {
     await fs.mkdir(directory, { recursive: true });
     const link = path.join(directory, name);
     const target = this.blob(hash);
-    await fs.rm(link, { force: true });
+    // Whoever reads it meanwhile sees the old file or the new one.
+    const temporary = temporaryName(link);
     try {
-      await fs.symlink(path.relative(directory, target), link);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      // Another process was quicker; or this file system has no links.
-      if (code !== 'EEXIST') await fs.copyFile(target, link);
+      await fs.symlink(path.relative(directory, target), temporary);
+    } catch {
+      // This file system has no links.
+      await fs.copyFile(target, temporary);
     }
+    await fs.rename(temporary, link);
     return link;
   }
 

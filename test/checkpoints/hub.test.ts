@@ -3,6 +3,7 @@ import { promises as fs } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { AutoModel, type DownloadProgress, XLNetTokenizer, resolveModel } from '../../lib';
+import { RepositoryCache } from '../../lib/checkpoints/hubCache';
 import type { HubClient } from '../../lib/checkpoints/hubDownload';
 import { repository as root } from '../support/cli';
 import { FakeHub, gitHash, sha256 } from '../support/fakeHub';
@@ -341,6 +342,21 @@ test("two at a time do not get in each other's way", async () => {
   const [a, b] = await Promise.all([resolve(), resolve()]);
   expect(a).toBe(b);
   expect((await fs.readFile(path.join(a, 'spiece.model'))).equals(hub.files['spiece.model']!.data)).toBe(true);
+});
+
+test('a file that another process links again is there all the while', async () => {
+  const file = path.join(await resolve(), 'config.json');
+  const cache = new RepositoryCache(cacheDir, repository);
+  let linking = true;
+  const linked = (async () => {
+    for (let time = 0; time < 200; time += 1)
+      await cache.link(commit, 'config.json', gitHash(hub.files['config.json']!.data));
+    linking = false;
+  })();
+  let looks = 0;
+  for (; linking; looks += 1) await fs.stat(file);
+  await linked;
+  expect(looks).toBeGreaterThan(10);
 });
 
 describe('in a process of its own', () => {
