@@ -7,6 +7,7 @@ module.exports = {
   modulePathIgnorePatterns: ['<rootDir>/build-gpu/'],
   // Types are checked by `npm run typecheck`; here files are only translated.
   transform: { '^.+\\.ts$': ['ts-jest', { tsconfig: 'tsconfig.json', diagnostics: false }] },
-  testTimeout: 180_000,
+  // What hangs ends; what is slow, on a slow machine that has other work as well, does not.
+  testTimeout: 600_000,
   maxWorkers: 2,
 };

@@ -14,14 +14,18 @@ export async function syncDirectory(directory: string): Promise<void> {
 
 let writes = 0;
 
+/** A name beside a file that no other writer has: the count keeps those in this process apart. */
+export function temporaryName(file: string): string {
+  return path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}-${(writes += 1)}.tmp`);
+}
+
 /**
  * Writes a file so that a crash leaves either the old one or the new one: temporary name, sync, rename, sync of the directory.
  * @throws XlformersError ERR_FILE_WRITE naming the file
  */
 export async function writeAtomically(file: string, write: (handle: fs.FileHandle) => Promise<void>): Promise<void> {
   const directory = path.dirname(path.resolve(file));
-  // The count keeps writers of the same file in this process apart.
-  const temporary = path.join(directory, `.${path.basename(file)}.${process.pid}-${(writes += 1)}.tmp`);
+  const temporary = temporaryName(path.resolve(file));
   try {
     const handle = await fs.open(temporary, 'w');
     try {

@@ -5,6 +5,7 @@
 import { hubCacheDirectory, hubEndpoint, hubOffline, hubToken } from '../env';
 import { XlformersError, describe } from '../errors';
 import { RepositoryCache, checkedRevision, isCommit, isRepository } from './hubCache';
+import { type Wanted, allFiles } from './hubContents';
 import { type DownloadProgress, type HubClient, NetworkFailure, downloadSnapshot, reason } from './hubDownload';
 import { isDirectory } from './readFile';
 
@@ -33,11 +34,21 @@ const shortNames: Record<string, string> = {
 };
 
 /**
- * The folder of a model, downloaded where needed.
+ * The folder of a model, its weights and tokenizer downloaded where needed.
  * @param nameOrPath a folder, a hub id (`xlnet/xlnet-base-cased`) or a short name (`xlnet`, `transformer-xl`)
  * @throws XlformersError ERR_FILE_NOT_FOUND, ERR_PATH, ERR_NETWORK saying what to do; the signal's reason when aborted
  */
-export async function resolveModel(nameOrPath: string, options: HubOptions = {}, client?: HubClient): Promise<string> {
+export function resolveModel(nameOrPath: string, options: HubOptions = {}, client?: HubClient): Promise<string> {
+  return resolveFiles(nameOrPath, allFiles, options, client);
+}
+
+/** @internal The same with the files that one load takes. */
+export async function resolveFiles(
+  nameOrPath: string,
+  wanted: Wanted,
+  options: HubOptions = {},
+  client?: HubClient,
+): Promise<string> {
   if (typeof nameOrPath !== 'string' || nameOrPath === '') {
     throw new XlformersError('ERR_ARG_TYPE', `model: got ${describe(nameOrPath)}, expected a folder or a hub id`);
   }
@@ -46,21 +57,26 @@ export async function resolveModel(nameOrPath: string, options: HubOptions = {},
   const revision = checkedRevision(options.revision ?? 'main');
   const cacheDir = options.cacheDir ?? hubCacheDirectory();
   const cache = new RepositoryCache(cacheDir, repository);
-  const cached = await cache.find(revision);
+  const cached = await cache.find(revision, wanted);
+  const usable = cached?.missing.length === 0 ? cached.directory : null;
   if (options.localFilesOnly ?? hubOffline()) {
-    if (cached) return cached.directory;
+    if (usable !== null) return usable;
+    const there = cached !== null && (await isDirectory(cached.directory));
+    const problem = there
+      ? `${cached.directory}: lacks ${cached.missing.join(', ')}`
+      : `${repository}: not in the cache ${cacheDir}`;
     throw new XlformersError(
       'ERR_FILE_NOT_FOUND',
-      `${repository}: not in the cache ${cacheDir} (revision ${revision}), and downloads are off; ` +
-        'run once without localFilesOnly (--offline) and HF_HUB_OFFLINE',
+      `${problem} (revision ${revision}), and downloads are off; run once without localFilesOnly (--offline) and HF_HUB_OFFLINE`,
     );
   }
   // A commit never changes.
-  if (cached?.hasVocabulary && isCommit(revision)) return cached.directory;
+  if (cached?.complete && isCommit(revision)) return cached.directory;
   try {
     return await downloadSnapshot({
       repository,
       revision,
+      wanted,
       cache,
       client: client ?? (await loadClient(repository)),
       hubUrl: hubEndpoint(),
@@ -72,7 +88,7 @@ export async function resolveModel(nameOrPath: string, options: HubOptions = {},
     options.signal?.throwIfAborted();
     const failure = explained(error, repository, revision);
     // Without a network, what was downloaded before is as good as it gets.
-    if (cached && (failure instanceof NetworkFailure || failure.code === 'ERR_UNSUPPORTED')) return cached.directory;
+    if (usable !== null && (failure instanceof NetworkFailure || failure.code === 'ERR_UNSUPPORTED')) return usable;
     throw failure;
   }
 }

@@ -7,7 +7,8 @@ import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { XlformersError, describe } from '../errors';
 import { writeAtomically } from './atomicFile';
-import { type RepositoryCache, isCommit, isFile, vocabularyFiles } from './hubCache';
+import { type RepositoryCache, isCommit } from './hubCache';
+import { type Wanted, firstOf, isFile, missingFiles, optionalFiles } from './hubContents';
 import { indexedFiles, weightFiles } from './weights';
 
 export interface DownloadProgress {
@@ -37,6 +38,7 @@ export interface HubFile {
 export interface DownloadRequest {
   repository: string;
   revision: string;
+  wanted: Wanted;
   cache: RepositoryCache;
   client: HubClient;
   hubUrl: string;
@@ -45,15 +47,13 @@ export interface DownloadRequest {
   signal: AbortSignal | undefined;
 }
 
-/** What a model needs beside its weights; all but config.json are optional. */
-const companions = ['config.json', 'tokenizer_config.json', 'special_tokens_map.json', ...vocabularyFiles];
-
 /**
+ * Downloads what is wanted and not in the cache yet.
  * @returns the snapshot's folder
  * @throws XlformersError ERR_FILE_NOT_FOUND, ERR_PATH, ERR_NETWORK; whatever the network throws
  */
 export async function downloadSnapshot(request: DownloadRequest): Promise<string> {
-  const { repository, revision, cache, client, hubUrl, token, signal } = request;
+  const { repository, revision, wanted, cache, client, hubUrl, token, signal } = request;
   const access = {
     hubUrl,
     fetch: guardedFetch(hubUrl, signal),
@@ -75,20 +75,24 @@ export async function downloadSnapshot(request: DownloadRequest): Promise<string
     return storeFile(request, sha, file, blob);
   };
 
-  const files = await list([...companions, ...weightFiles]);
-  const weights = weightFiles.find((name) => files.has(name));
-  if (!files.has('config.json') || weights === undefined) {
+  const directory = cache.snapshotFolder(sha);
+  const optional = optionalFiles(wanted);
+  const files = await list([...new Set([...optional, ...(wanted.weights ? ['config.json', ...weightFiles] : [])])]);
+  const weights = wanted.weights ? await chosenWeights(directory, files) : undefined;
+  if (wanted.weights && (!files.has('config.json') || weights === undefined)) {
     throw new XlformersError(
       'ERR_FILE_NOT_FOUND',
       `${repository}: the repository lacks config.json or weights; looked for ${weightFiles.join(', ')}`,
     );
   }
-  // Weights last: where they are, everything is.
-  for (const name of companions) if (files.has(name)) await fetchFile(files.get(name) as HubFile);
-  const local = await fetchFile(files.get(weights) as HubFile);
-  if (weights.endsWith('.json')) {
-    const shards = await indexedFiles(local);
-    const listed = await list(shards);
+  const vocabularies = wanted.vocabularies.flatMap((names) => names.find((name) => files.has(name)) ?? []);
+  // The largest last: where they are, everything is.
+  const small = new Set([...(wanted.weights ? ['config.json'] : []), ...wanted.settings, ...vocabularies]);
+  for (const name of small) if (files.has(name)) await fetchFile(files.get(name) as HubFile);
+  if (weights !== undefined) {
+    const local = await fetchFile(files.get(weights) as HubFile);
+    const shards = weights.endsWith('.json') ? await indexedFiles(local) : [];
+    const listed = shards.length > 0 ? await list(shards) : new Map<string, HubFile>();
     for (const name of shards) {
       const shard = listed.get(name);
       if (!shard) {
@@ -100,8 +104,22 @@ export async function downloadSnapshot(request: DownloadRequest): Promise<string
       await fetchFile(shard);
     }
   }
+  const missing = await missingFiles(directory, wanted);
+  if (missing.length > 0) {
+    throw new XlformersError('ERR_FILE_NOT_FOUND', `${repository}: the repository has no ${missing.join(', no ')}`);
+  }
   await cache.remember(revision, sha);
-  return cache.snapshotFolder(sha);
+  await cache.markAbsent(
+    sha,
+    optional.filter((name) => !files.has(name)),
+  );
+  return directory;
+}
+
+/** One format is enough: what is there already, else the first that the repository has. */
+async function chosenWeights(directory: string, files: ReadonlyMap<string, HubFile>): Promise<string | undefined> {
+  const offered = weightFiles.filter((name) => files.has(name));
+  return (await firstOf(offered, (name) => isFile(path.join(directory, name)))) ?? offered[0];
 }
 
 /** One file into the cache, unless it is there. */

@@ -1,6 +1,7 @@
 /** What the commands that run a model on texts share: where the model is, its tokenizer, the texts, Ctrl-C. */
 import { type Command, Option } from 'commander';
-import { type DownloadProgress, resolveModel } from '../checkpoints/hub';
+import { type DownloadProgress, resolveFiles } from '../checkpoints/hub';
+import { allFiles } from '../checkpoints/hubContents';
 import { isDirectory } from '../checkpoints/readFile';
 import { openWeights } from '../checkpoints/weights';
 import { readBytes } from '../data/corpus';
@@ -72,15 +73,16 @@ export async function localModel(
   return { directory, config: await readModelConfig(directory), options };
 }
 
-/** The folder of a hub id in the cache. */
+/** The folder of a hub id in the cache, with its weights and tokenizer unless less is wanted. */
 export async function downloaded(
   name: string,
   { revision, offline, cacheDir }: HubFlags,
   signal?: AbortSignal,
+  wanted = allFiles,
 ): Promise<string> {
   const bar = new ProgressBar(process.stderr, 'downloading');
   try {
-    return await resolveModel(name, {
+    return await resolveFiles(name, wanted, {
       ...(revision === undefined ? {} : { revision }),
       ...(offline ? { localFilesOnly: true } : {}),
       ...(cacheDir === undefined ? {} : { cacheDir }),

@@ -2,6 +2,7 @@
 import { existsSync, promises as fs } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { type Wanted, allFiles } from '../checkpoints/hubContents';
 import { isDirectory } from '../checkpoints/readFile';
 import { XlformersError } from '../errors';
 import type { XLNetOptions } from '../models/xlnetConfig';
@@ -31,7 +32,16 @@ export interface XLNetStart {
   init: string | null;
 }
 
-const tokenizerFileNames = ['tokenizer.json', 'spiece.model', 'tokenizer_config.json', 'special_tokens_map.json'];
+const vocabularyFileNames = ['tokenizer.json', 'spiece.model'];
+const settingsFileNames = ['tokenizer_config.json', 'special_tokens_map.json'];
+
+/** All of a tokenizer's files, for the finished model's folder. */
+const tokenizerOnly: Wanted = {
+  weights: false,
+  settings: settingsFileNames,
+  vocabularies: vocabularyFileNames.map((name) => [name]),
+  needsVocabulary: () => Promise.resolve(true),
+};
 
 /**
  * Finds tokenizer and first weights.
@@ -47,10 +57,10 @@ export async function xlnetStart(flags: TrainFlags, texts: () => Iterable<string
   if (named !== undefined && pieces !== undefined) {
     throw new XlformersError('ERR_CONFIG', '--tokenizer, --train-tokenizer: expected one of the two');
   }
-  const init = flags.init === undefined ? null : await resolved(flags.init);
+  const init = flags.init === undefined ? null : await resolved(flags.init, allFiles);
   let folder: string;
   if (pieces !== undefined) folder = await learnTokenizer(flags, pieces, texts);
-  else if (named !== undefined) folder = named === flags.init && init ? init : await resolved(named);
+  else if (named !== undefined) folder = named === flags.init && init ? init : await resolved(named, tokenizerOnly);
   else if (init !== null) folder = init;
   else {
     throw new XlformersError(
@@ -61,7 +71,7 @@ export async function xlnetStart(flags: TrainFlags, texts: () => Iterable<string
   }
   const tokenizer = await XLNetTokenizer.fromFolder(folder);
   const files = new Map<string, Uint8Array>();
-  for (const name of tokenizerFileNames) {
+  for (const name of [...vocabularyFileNames, ...settingsFileNames]) {
     const bytes = await ifPresent(readTokenizerFile(path.join(folder, name)));
     if (bytes !== undefined) files.set(name, bytes);
   }
@@ -112,6 +122,6 @@ async function learnTokenizer(
 }
 
 /** The folder of a model or tokenizer. */
-async function resolved(name: string): Promise<string> {
-  return (await isDirectory(name)) ? name : downloaded(name, {});
+async function resolved(name: string, wanted: Wanted): Promise<string> {
+  return (await isDirectory(name)) ? name : downloaded(name, {}, undefined, wanted);
 }

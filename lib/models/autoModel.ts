@@ -1,4 +1,5 @@
-import { resolveModel } from '../checkpoints/hub';
+import { resolveFiles } from '../checkpoints/hub';
+import { modelFiles } from '../checkpoints/hubContents';
 import { readConfigFile } from '../checkpoints/modelFolder';
 import { XlformersError, describe } from '../errors';
 import type { PretrainedModel, PretrainedOptions } from './pretrainedModel';
@@ -40,7 +41,7 @@ export const AutoModel = {
    * @throws XlformersError ERR_CONFIG when it is neither Transformer-XL nor XLNet, and the errors of resolving and loading
    */
   async fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<PretrainedModel> {
-    const directory = await resolveModel(nameOrPath, options);
+    const directory = await resolveFiles(nameOrPath, modelFiles, options);
     const config = await readConfigFile(directory);
     const named = Array.isArray(config.architectures) ? (config.architectures[0] as unknown) : undefined;
     const found =

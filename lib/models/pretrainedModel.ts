@@ -5,7 +5,8 @@ import { Parameters, withoutInitialValues } from '../nn/parameters';
 import { Generator } from '../random';
 import type { TensorContainer } from '../scope';
 import type { Parameter, Tensor } from '../tensor';
-import { type HubOptions, resolveModel } from '../checkpoints/hub';
+import { type HubOptions, resolveFiles } from '../checkpoints/hub';
+import { modelFiles } from '../checkpoints/hubContents';
 import { type ConfigKeys, foreignKeys } from './configFile';
 import { loadWeights } from './loadWeights';
 import { type WeightTerms, requireMemory } from './memoryEstimate';
@@ -158,7 +159,7 @@ export abstract class PretrainedModel implements TensorContainer {
     optional?: (name: string) => boolean,
     replaced?: (name: string) => boolean,
   ): Promise<Model> {
-    const directory = await resolveModel(nameOrPath, options);
+    const directory = await resolveFiles(nameOrPath, modelFiles, options);
     const file = await readModelConfig(directory);
     const config = parsedConfig(directory, file, readConfig);
     const foreign = parsedConfig(directory, file, (given) => foreignKeys(given, configKeys));

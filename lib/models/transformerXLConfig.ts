@@ -2,9 +2,17 @@ import { XlformersError, describe } from '../errors';
 import { applyRules, choiceRule, integerRule, numberRule, type Rule, type Rules } from '../options';
 import { type ConfigKeys, fieldOf, requireNoMisspelling } from './configFile';
 import { type Compatibility, compatibilities, compatibilityRules } from './compatibility';
+import {
+  type Labels,
+  countLabels,
+  labelNamesRule,
+  labelsFromFile,
+  labelsToFile,
+  requireAsManyNames,
+} from './labelNames';
 
 /** A Transformer-XL: Hugging Face's names in camelCase, and their defaults (the WikiText-103 model). */
-export interface TransformerXLConfig {
+export interface TransformerXLConfig extends Labels {
   vocabSize: number;
   /** Ids where the clusters of the adaptive embedding and softmax end, ascending; the last cluster ends at vocabSize. */
   cutoffs: number[];
@@ -41,8 +49,6 @@ export interface TransformerXLConfig {
   eosTokenId: number;
   /** Padding id of sequence classification; null: none. */
   padTokenId: number | null;
-  /** Classes of sequence classification. */
-  numLabels: number;
   /** null: from the labels, as Hugging Face. */
   problemType: 'regression' | 'single_label_classification' | 'multi_label_classification' | null;
   /** Which implementation's silent choices to follow; see docs/compatibility.md. */
@@ -103,6 +109,7 @@ const rules: Rules<TransformerXLConfig> = {
     expected: 'an id or null',
   },
   numLabels: integerRule(2, 1, 1 << 24),
+  labelNames: labelNamesRule,
   problemType: {
     fallback: null,
     accepts: (value) => value === null || problemTypes.includes(value as string),
@@ -116,7 +123,8 @@ const rules: Rules<TransformerXLConfig> = {
  * @throws XlformersError ERR_CONFIG naming the field, what was given and what is accepted
  */
 export function transformerXLConfig(options: TransformerXLOptions): TransformerXLConfig {
-  const config = applyRules<TransformerXLConfig>('config', rules, options);
+  const config = applyRules<TransformerXLConfig>('config', rules, countLabels(options));
+  requireAsManyNames(config);
   const { vocabSize, dModel, dEmbed, divVal, nHead, dHead, sameLength, memLen, compatibility } = config;
   // Defaults that depend on other fields.
   const cutoffs = options.cutoffs ?? config.cutoffs.filter((id) => id < vocabSize);
@@ -152,7 +160,8 @@ function refuse(name: string, given: unknown, expected: string): never {
 }
 
 const toSnake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-const fieldNames = Object.keys(rules) as (keyof TransformerXLConfig)[];
+/** All but the labels' names, which are in `id2label`. */
+const fieldNames = (Object.keys(rules) as (keyof TransformerXLConfig)[]).filter((name) => name !== 'labelNames');
 /** Fields whose file name is not just their own in snake_case. */
 const fileNames: Partial<Record<keyof TransformerXLConfig, string>> = { compatibility: 'xlformers_compatibility' };
 
@@ -192,8 +201,7 @@ export function transformerXLConfigFromFile(file: Record<string, unknown>): Tran
     const value = fieldOf(file, fileName(name));
     if (value !== undefined && value !== null) options[name] = value;
   }
-  const labels = file.id2label;
-  if (labels !== null && typeof labels === 'object') options.numLabels = Object.keys(labels).length;
+  Object.assign(options, labelsFromFile(file));
   // Hugging Face keeps neither: `tie_projs` says which clusters share, and where it is missing, this field does.
   const shares = file.proj_share_all_but_first;
   if (shares !== undefined && typeof shares !== 'boolean') refuse('proj_share_all_but_first', shares, 'true or false');
@@ -205,8 +213,7 @@ export function transformerXLConfigFromFile(file: Record<string, unknown>): Tran
 
 /** config.json as Hugging Face writes it. */
 export function transformerXLConfigToFile(config: TransformerXLConfig, architecture: string): Record<string, unknown> {
-  const { numLabels, ...fields } = config;
-  const labels = Array.from({ length: numLabels }, (_, index) => [String(index), `LABEL_${index}`] as const);
+  const { numLabels, labelNames, ...fields } = config;
   return {
     architectures: [architecture],
     model_type: 'transfo-xl',
@@ -216,7 +223,6 @@ export function transformerXLConfigToFile(config: TransformerXLConfig, architect
     ...Object.fromEntries(
       Object.entries(fields).map(([name, value]) => [fileName(name as keyof TransformerXLConfig), value]),
     ),
-    id2label: Object.fromEntries(labels),
-    label2id: Object.fromEntries(labels.map(([id, label]) => [label, Number(id)])),
+    ...labelsToFile({ numLabels, labelNames }),
   };
 }

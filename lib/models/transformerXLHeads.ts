@@ -1,5 +1,6 @@
 /** Transformer-XL with its heads: language model, sequence classification. */
-import { resolveModel } from '../checkpoints/hub';
+import { resolveFiles } from '../checkpoints/hub';
+import { modelFiles } from '../checkpoints/hubContents';
 import { XlformersError } from '../errors';
 import { AdaptiveSoftmaxHead } from '../nn/adaptiveSoftmaxHead';
 import { meanNonzero } from '../ops/meanNonzero';
@@ -70,7 +71,7 @@ export class TransformerXLLMHeadModel extends TransformerXLBase implements Gener
    * @throws XlformersError ERR_FILE_*, ERR_CONFIG, ERR_CHECKPOINT_MISMATCH
    */
   static async fromPretrained(nameOrPath: string, options: PretrainedOptions = {}): Promise<TransformerXLLMHeadModel> {
-    const directory = await resolveModel(nameOrPath, options);
+    const directory = await resolveFiles(nameOrPath, modelFiles, options);
     await requireOriginalSettings(directory, transformerXLConfigFromFile(await readModelConfig(directory)));
     return TransformerXLBase.load(
       directory,

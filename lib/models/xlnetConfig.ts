@@ -3,11 +3,19 @@ import type { Activation } from '../ops/activation';
 import { applyRules, choiceRule, integerRule, numberRule, type Rule, type Rules } from '../options';
 import { type ConfigKeys, fieldOf, requireNoMisspelling } from './configFile';
 import { type Compatibility, compatibilities, compatibilityRules } from './compatibility';
+import {
+  type Labels,
+  countLabels,
+  labelNamesRule,
+  labelsFromFile,
+  labelsToFile,
+  requireAsManyNames,
+} from './labelNames';
 
 export type SummaryType = 'last' | 'first' | 'mean' | 'cls_index';
 
 /** An XLNet: Hugging Face's names in camelCase, and their defaults (the large model). */
-export interface XLNetConfig {
+export interface XLNetConfig extends Labels {
   vocabSize: number;
   dModel: number;
   nLayer: number;
@@ -51,10 +59,6 @@ export interface XLNetConfig {
   bosTokenId: number;
   eosTokenId: number;
   tieWordEmbeddings: boolean;
-  /** Classes of the classification heads. Default: as many as `labelNames`, else 2. */
-  numLabels: number;
-  /** Names of the classes by id (`id2label` and `label2id` of config.json), each once; null: LABEL_0, LABEL_1 and so on. */
-  labelNames: readonly string[] | null;
   /** null: from the labels, as Hugging Face. */
   problemType: 'regression' | 'single_label_classification' | 'multi_label_classification' | null;
   /** Which implementation's silent choices to follow; see docs/compatibility.md. */
@@ -113,26 +117,13 @@ const rules: Rules<XLNetConfig> = {
   eosTokenId: idRule(2),
   tieWordEmbeddings: booleanRule(true),
   numLabels: integerRule(2, 1, 1 << 24),
-  labelNames: {
-    fallback: null,
-    accepts: (value) => value === null || isListOfNames(value),
-    expected: 'null or an array of different names',
-  },
+  labelNames: labelNamesRule,
   problemType: nullable({
     ...choiceRule('', ['regression', 'single_label_classification', 'multi_label_classification']),
     fallback: null,
   }),
   compatibility: choiceRule('hf', compatibilities),
 };
-
-function isListOfNames(value: unknown): boolean {
-  return (
-    Array.isArray(value) &&
-    value.length > 0 &&
-    value.every((name) => typeof name === 'string' && name !== '') &&
-    new Set(value).size === value.length
-  );
-}
 
 /** Fields for which null is a value of its own, not the default. */
 const nullFields = ['memLen', 'reuseLen', 'summaryActivation', 'problemType'] as const;
@@ -142,19 +133,12 @@ const nullFields = ['memLen', 'reuseLen', 'summaryActivation', 'problemType'] as
  * @throws XlformersError ERR_CONFIG naming the field, what was given and what is accepted
  */
 export function xlnetConfig(options: XLNetOptions): XLNetConfig {
-  const named = options.numLabels === undefined && Array.isArray(options.labelNames);
-  const config = applyRules<XLNetConfig>(
-    'config',
-    rules,
-    named ? { ...options, numLabels: options.labelNames?.length } : options,
-  );
+  const config = applyRules<XLNetConfig>('config', rules, countLabels(options));
   for (const name of nullFields) {
     if (options[name] === null) (config as unknown as Record<string, unknown>)[name] = null;
   }
-  const { dModel, nHead, numLabels, labelNames } = config;
-  if (labelNames !== null && labelNames.length !== numLabels) {
-    refuse('labelNames', labelNames, `${numLabels} names, as numLabels says`);
-  }
+  const { dModel, nHead } = config;
+  requireAsManyNames(config);
   if (dModel % 2 !== 0) refuse('dModel', dModel, 'an even number (half sines, half cosines)');
   if (dModel % nHead !== 0) refuse('nHead', nHead, `a divisor of dModel ${dModel}`);
   if (dModel / nHead > 256)
@@ -200,15 +184,7 @@ export function xlnetConfigFromFile(file: Record<string, unknown>): XLNetConfig 
   }
   if (options.ffActivation === 'swish') options.ffActivation = 'silu';
   if (options.useMemsEval === undefined && file.use_cache !== undefined) options.useMemsEval = file.use_cache;
-  const labels = file.id2label;
-  if (labels !== null && typeof labels === 'object') {
-    const { length } = Object.keys(labels);
-    const names = Array.from({ length }, (_, id) => (labels as Record<string, unknown>)[id]);
-    options.numLabels = length;
-    // The names that Hugging Face makes up are none.
-    const isNamed = names.some((name, id) => name !== `LABEL_${id}`);
-    if (isListOfNames(names) && isNamed) options.labelNames = names;
-  }
+  Object.assign(options, labelsFromFile(file));
   const config = xlnetConfig(options as XLNetOptions);
   const headDim = config.dModel / config.nHead;
   if (file.d_head !== undefined && file.d_head !== headDim)
@@ -219,16 +195,11 @@ export function xlnetConfigFromFile(file: Record<string, unknown>): XLNetConfig 
 /** config.json as Hugging Face writes it. */
 export function xlnetConfigToFile(config: XLNetConfig, architecture: string): Record<string, unknown> {
   const { numLabels, labelNames, ...fields } = config;
-  const labels = Array.from(
-    { length: numLabels },
-    (_, index) => [String(index), labelNames?.[index] ?? `LABEL_${index}`] as const,
-  );
   return {
     architectures: [architecture],
     model_type: 'xlnet',
     d_head: config.dModel / config.nHead,
     ...Object.fromEntries(Object.entries(fields).map(([name, value]) => [fileName(name as keyof XLNetConfig), value])),
-    id2label: Object.fromEntries(labels),
-    label2id: Object.fromEntries(labels.map(([id, label]) => [label, Number(id)])),
+    ...labelsToFile({ numLabels, labelNames }),
   };
 }

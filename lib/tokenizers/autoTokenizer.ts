@@ -1,13 +1,14 @@
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
-import { type HubOptions, resolveModel } from '../checkpoints/hub';
+import { type HubOptions, resolveFiles } from '../checkpoints/hub';
+import type { Wanted } from '../checkpoints/hubContents';
 import { XlformersError, describe } from '../errors';
 import { ByteLevelTokenizer } from './byteLevel';
 import { JsonObject } from './jsonObject';
 import { ifPresent, readTokenizerText } from './readTokenizerFile';
 import type { Tokenizer } from './tokenizer';
 import { TransformerXLTokenizer, wordVocabularyFiles } from './transformerXLTokenizer';
-import { XLNetTokenizer } from './xlnetTokenizer';
+import { XLNetTokenizer, pieceVocabularyFiles } from './xlnetTokenizer';
 
 interface Family {
   files: readonly string[];
@@ -18,7 +19,7 @@ interface Family {
 }
 
 const xlnet: Family = {
-  files: ['tokenizer.json', 'spiece.model'],
+  files: pieceVocabularyFiles,
   classes: ['XLNetTokenizer', 'XLNetTokenizerFast'],
   modelType: 'xlnet',
   load: (directory) => XLNetTokenizer.fromFolder(directory),
@@ -33,16 +34,24 @@ const transformerXL: Family = {
 
 const families = [xlnet, transformerXL];
 
+/** What says which tokenizer it is, and the vocabulary of each. Where config.json speaks of bytes, none is needed. */
+const wanted: Wanted = {
+  weights: false,
+  settings: ['config.json', 'tokenizer_config.json'],
+  vocabularies: families.map(({ files }) => files),
+  needsVocabulary: async (directory) => !speaksOfBytes(await readObject(directory, 'config.json')),
+};
+
 /** The tokenizer that belongs to a model. */
 export const AutoTokenizer = {
   /**
    * The tokenizer of a folder or hub id: a SentencePiece vocabulary from tokenizer.json or spiece.model, words from vocab.txt, vocab.pkl or
    * vocab.bin, bytes where there are no such files and config.json speaks of 256 ids. Where both kinds of files are there,
-   * `tokenizer_class` of tokenizer_config.json decides, else `model_type` of config.json.
+   * `tokenizer_class` of tokenizer_config.json decides, else `model_type` of config.json. Of a hub id, these files are downloaded, no weights.
    * @throws XlformersError ERR_TOKENIZER_FILE saying what was found and what was looked for, and the errors of resolving and loading
    */
   async fromPretrained(nameOrPath: string, options: HubOptions = {}): Promise<Tokenizer> {
-    const directory = await resolveModel(nameOrPath, options);
+    const directory = await resolveFiles(nameOrPath, wanted, options);
     const config = await readObject(directory, 'config.json');
     const settings = await readObject(directory, 'tokenizer_config.json');
     const present = await filesOf(directory);
@@ -63,7 +72,7 @@ export const AutoTokenizer = {
           `model_type (${describe(modelType)}) says which; use XLNetTokenizer.fromPretrained or TransformerXLTokenizer.fromPretrained`,
       );
     }
-    if (config?.optionalNumber('vocab_size') === 256) return new ByteLevelTokenizer();
+    if (speaksOfBytes(config)) return new ByteLevelTokenizer();
     throw new XlformersError(
       'ERR_TOKENIZER_FILE',
       `${directory}: has no tokenizer; looked for ${families.flatMap(({ files }) => files).join(', ')}, ` +
@@ -71,6 +80,10 @@ export const AutoTokenizer = {
     );
   },
 };
+
+function speaksOfBytes(config: JsonObject | undefined): boolean {
+  return config?.optionalNumber('vocab_size') === 256;
+}
 
 async function readObject(directory: string, name: string): Promise<JsonObject | undefined> {
   const text = await ifPresent(readTokenizerText(path.join(directory, name)));

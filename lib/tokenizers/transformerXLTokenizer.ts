@@ -1,7 +1,8 @@
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { writeFileAtomically } from '../checkpoints/atomicFile';
-import { type HubOptions, resolveModel } from '../checkpoints/hub';
+import { type HubOptions, resolveFiles } from '../checkpoints/hub';
+import { tokenizerFiles } from '../checkpoints/hubContents';
 import { XlformersError, describe } from '../errors';
 import type { BatchOptions, EncodedBatch, PaddingValues } from './batch';
 import type { Encoding, Template } from './encoding';
@@ -50,11 +51,13 @@ export class TransformerXLTokenizer extends Tokenizer {
   }
 
   /**
-   * From a folder or a hub id, as `fromFolder`.
+   * From a folder, as `fromFolder`, or a hub id, of which it takes the tokenizer's files only.
    * @throws XlformersError ERR_VOCAB, ERR_TOKENIZER_*, ERR_PICKLE_*, ERR_FILE_*, and those of finding a hub's files
    */
   static async fromPretrained(nameOrPath: string, options: HubOptions = {}): Promise<TransformerXLTokenizer> {
-    return TransformerXLTokenizer.fromFolder(await resolveModel(nameOrPath, options));
+    return TransformerXLTokenizer.fromFolder(
+      await resolveFiles(nameOrPath, tokenizerFiles(wordVocabularyFiles), options),
+    );
   }
 
   /**

@@ -1,5 +1,6 @@
 import path from 'node:path';
-import { type HubOptions, resolveModel } from '../checkpoints/hub';
+import { type HubOptions, resolveFiles } from '../checkpoints/hub';
+import { tokenizerFiles } from '../checkpoints/hubContents';
 import { XlformersError } from '../errors';
 import type { PaddingValues } from './batch';
 import { type SentencePieceSettings, partsFromSentencePiece } from './fromSentencePiece';
@@ -9,6 +10,9 @@ import { ifPresent, readTokenizerFile, readTokenizerText } from './readTokenizer
 import { Tokenizer } from './tokenizer';
 import type { TokenizerParts } from './tokenizerParts';
 import { type TrainOptions, trainSentencePiece } from './trainSentencePiece';
+
+/** In the order in which they are looked for. */
+export const pieceVocabularyFiles = ['tokenizer.json', 'spiece.model'] as const;
 
 /** The type id of padding, which is no segment (`_pad_token_type_id` of transformers' XLNet tokenizers). */
 export const padTypeId = 3;
@@ -27,11 +31,11 @@ export class XLNetTokenizer extends Tokenizer {
   }
 
   /**
-   * From a folder or a hub id, as `fromFolder`.
+   * From a folder, as `fromFolder`, or a hub id, of which it takes the tokenizer's files only.
    * @throws XlformersError ERR_TOKENIZER_*, ERR_FILE_*, and those of finding a hub's files
    */
   static async fromPretrained(nameOrPath: string, options: HubOptions = {}): Promise<XLNetTokenizer> {
-    return XLNetTokenizer.fromFolder(await resolveModel(nameOrPath, options));
+    return XLNetTokenizer.fromFolder(await resolveFiles(nameOrPath, tokenizerFiles(pieceVocabularyFiles), options));
   }
 
   /**

@@ -308,7 +308,11 @@ class Run<Result extends HeldOut> {
     const { trainer, options } = this;
     const differences: [name: string, saved: unknown, now: unknown][] = [
       ...differencesOf('data', state.data, trainer.task.data),
-      ...differencesOf('model config', state.modelConfig as object, trainer.task.model.config),
+      ...differencesOf(
+        'model config',
+        { ...withoutNames, ...(state.modelConfig as object) },
+        trainer.task.model.config,
+      ),
       // Another rhythm of checkpoints is fine; everything else would not be the same run.
       ...differencesOf(
         'train config',
@@ -330,6 +334,7 @@ class Run<Result extends HeldOut> {
 /** What checkpoints do not say that were made before there was a choice. */
 const { precision, lossScaling } = resolveTrainConfig({});
 const withoutPrecision = { precision, lossScaling };
+const withoutNames = { labelNames: null };
 
 /** JSON has no other numbers. */
 function finiteOrNull(value: number): number | null {

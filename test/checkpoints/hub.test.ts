@@ -1,61 +1,28 @@
 import { spawn } from 'node:child_process';
 import { promises as fs } from 'node:fs';
 import { createRequire } from 'node:module';
-import os from 'node:os';
 import path from 'node:path';
 import { AutoModel, type DownloadProgress, XLNetTokenizer, resolveModel } from '../../lib';
+import { RepositoryCache } from '../../lib/checkpoints/hubCache';
 import type { HubClient } from '../../lib/checkpoints/hubDownload';
 import { repository as root } from '../support/cli';
 import { FakeHub, gitHash, sha256 } from '../support/fakeHub';
-import { fixturePath } from '../support/fixtures';
+import { filesUnder, hubCase, hubCommit, hubRepository } from '../support/hubCase';
 
 // The real package; `import()` is beyond jest, which the last tests make up for in processes of their own.
 const client = createRequire(__filename)('@huggingface/hub') as HubClient;
 
-const repository = 'someone/tiny-xlnet';
-const commit = 'c'.repeat(40);
-const saved = { ...process.env };
-let scratch: string;
-let cacheDir: string;
-let hub: FakeHub;
-
-beforeEach(async () => {
-  scratch = await fs.mkdtemp(path.join(os.tmpdir(), 'xlformers-hub-'));
-  cacheDir = path.join(scratch, 'hub');
-  const model = fixturePath('hf', 'xlnet-lm-plain');
-  const tokenizer = fixturePath('tokenizers', 'xlnet-small');
-  hub = new FakeHub(repository, {
-    'config.json': { data: await fs.readFile(path.join(model, 'config.json')) },
-    'tokenizer.json': { data: await fs.readFile(path.join(tokenizer, 'tokenizer.json')) },
-    'spiece.model': { data: await fs.readFile(path.join(tokenizer, 'spiece.model')), large: true },
-    'vocab.txt': { data: Buffer.alloc(0) },
-    'pytorch_model.bin': { data: await fs.readFile(path.join(model, 'pytorch_model.bin')), large: true },
-    'README.md': { data: Buffer.from('# A model\n') },
-  });
-  await hub.start();
-  for (const name of Object.keys(process.env)) if (/^(HF_|XDG_CACHE)/.test(name)) delete process.env[name];
-  process.env.HF_ENDPOINT = hub.url;
-  process.env.HF_HUB_CACHE = cacheDir;
-});
-afterEach(async () => {
-  process.env = { ...saved };
-  await hub.stop();
-  await fs.rm(scratch, { recursive: true });
-});
+const [repository, commit] = [hubRepository, hubCommit];
+const current = hubCase();
+let { scratch, cacheDir, hub } = current;
+beforeEach(() => void ({ scratch, cacheDir, hub } = current));
 
 const folder = (...parts: string[]) => path.join(cacheDir, 'models--someone--tiny-xlnet', ...parts);
 const resolve = (options: Parameters<typeof resolveModel>[1] = {}, name = repository) =>
   resolveModel(name, options, client);
 const offline = { localFilesOnly: true };
 
-/** Files under a folder, links not followed. */
-async function files(directory: string): Promise<string[]> {
-  const entries = await fs.readdir(directory, { recursive: true, withFileTypes: true }).catch(() => []);
-  return entries
-    .filter((entry) => !entry.isDirectory())
-    .map((entry) => path.relative(directory, path.join(entry.parentPath, entry.name)))
-    .sort();
-}
+const files = filesUnder;
 
 test('a model comes into the cache in the standard layout, and works', async () => {
   const snapshot = await resolve();
@@ -375,6 +342,21 @@ test("two at a time do not get in each other's way", async () => {
   const [a, b] = await Promise.all([resolve(), resolve()]);
   expect(a).toBe(b);
   expect((await fs.readFile(path.join(a, 'spiece.model'))).equals(hub.files['spiece.model']!.data)).toBe(true);
+});
+
+test('a file that another process links again is there all the while', async () => {
+  const file = path.join(await resolve(), 'config.json');
+  const cache = new RepositoryCache(cacheDir, repository);
+  let linking = true;
+  const linked = (async () => {
+    for (let time = 0; time < 200; time += 1)
+      await cache.link(commit, 'config.json', gitHash(hub.files['config.json']!.data));
+    linking = false;
+  })();
+  let looks = 0;
+  for (; linking; looks += 1) await fs.stat(file);
+  await linked;
+  expect(looks).toBeGreaterThan(10);
 });
 
 describe('in a process of its own', () => {

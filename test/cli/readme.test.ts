@@ -1,5 +1,5 @@
 /** Every command of the README that needs no minutes is run; the others (`npm start`, `npm test`, `npm run bench`) must exist. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import {
@@ -61,9 +61,11 @@ test('every xlformers command runs', async () => {
   }
 });
 
-const programs = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1] as string);
+const docs = readdirSync(path.join(repository, 'docs')).filter((name) => name.endsWith('.md'));
+const pages = [readme, ...docs.map((name) => readFileSync(path.join(repository, 'docs', name), 'utf8'))];
+const programs = pages.flatMap((page) => [...page.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, program]) => program!));
 
-test.each(programs)('the TypeScript of the README compiles, types included: %#', (program) => {
+test.each(programs)('the TypeScript of README and docs compiles, types included: %#', (program) => {
   const file = path.join(scratch, 'program.ts');
   writeFileSync(file, program.replaceAll("'xlformers'", JSON.stringify(path.join(repository, 'lib'))));
   const { config } = readConfigFile(path.join(repository, 'tsconfig.json'), sys.readFile) as { config: object };

@@ -1,5 +1,16 @@
 /** `train` for XLNet and classification: what it leaves, what it reports, what it refuses. */
-import { chmodSync, cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { AutoModel, XLNetForSequenceClassification, XLNetLMHeadModel, XLNetTokenizer } from '../../lib';
@@ -167,7 +178,11 @@ describe('--train-tokenizer', () => {
 
   test("without SentencePiece's trainer: what is missing and where it is to be had", async () => {
     const out = inScratch('untrained');
-    const { code, stderr } = await runCli([...args, '--out', out], { PATH: '/bin:/usr/bin/nowhere' });
+    // A path that leads to the shell alone, wherever the trainer may be.
+    const shell = inScratch('shell');
+    mkdirSync(shell);
+    symlinkSync(execFileSync('bash', ['-c', 'type -P bash'], { encoding: 'utf8' }).trim(), path.join(shell, 'bash'));
+    const { code, stderr } = await runCli([...args, '--out', out], { PATH: shell });
     expect(code).toBe(1);
     expect(stderr).toMatch(
       /'spm_train' is not installed: SentencePiece's trainer learns the vocabulary.*ERR_UNSUPPORTED/,

@@ -1,49 +1,14 @@
-/** Names of classes, and heads for other labels than the checkpoint's. */
+/** Heads for other labels than the checkpoint's; both directions of a batch. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { XLNetForSequenceClassification, XLNetLMHeadModel, type XLNetOptions } from '../../lib';
-import { xlnetConfig, xlnetConfigFromFile, xlnetConfigToFile } from '../../lib/models/xlnetConfig';
 import { readJson } from '../support/fixtures';
 
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'xlformers-labels-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 const small: XLNetOptions = { vocabSize: 30, dModel: 8, nLayer: 1, nHead: 2, dInner: 8 };
-
-test('names are written and read as id2label and label2id', () => {
-  const file = xlnetConfigToFile(xlnetConfig({ ...small, labelNames: ['no', 'maybe', 'yes'] }), 'X');
-  expect(file.id2label).toEqual({ 0: 'no', 1: 'maybe', 2: 'yes' });
-  expect(file.label2id).toEqual({ no: 0, maybe: 1, yes: 2 });
-  expect(file).not.toHaveProperty('label_names');
-  expect(xlnetConfigFromFile(JSON.parse(JSON.stringify(file)) as never)).toMatchObject({
-    numLabels: 3,
-    labelNames: ['no', 'maybe', 'yes'],
-  });
-  expect(xlnetConfigToFile(xlnetConfig({ ...small, numLabels: 2 }), 'X').id2label).toEqual({
-    0: 'LABEL_0',
-    1: 'LABEL_1',
-  });
-});
-
-test('names that are no list of their own are left aside, their number counts', () => {
-  const read = (id2label: unknown) => xlnetConfigFromFile({ model_type: 'xlnet', id2label });
-  expect(read({ 0: 'a', 1: 'a' })).toMatchObject({ numLabels: 2, labelNames: null });
-  expect(read({ 1: 'a', 2: 'b', 3: 'c' })).toMatchObject({ numLabels: 3, labelNames: null });
-  expect(read({ 0: 'a', 1: 7 })).toMatchObject({ numLabels: 2, labelNames: null });
-});
-
-test.each<[XLNetOptions, string]>([
-  [{ labelNames: ['a', 'b'], numLabels: 3 }, 'config.labelNames: got an array of length 2, expected 3 names'],
-  [
-    { labelNames: ['a', 'a'] },
-    'config.labelNames: got an array of length 2, expected null or an array of different names',
-  ],
-  [{ labelNames: [''] }, 'config.labelNames'],
-  [{ labelNames: 'ab' as never }, "config.labelNames: got 'ab'"],
-])('%j is refused', (options, message) => {
-  expect(() => xlnetConfig({ ...small, ...options })).toThrow(message);
-});
 
 test('a classifier starts from a checkpoint with other labels: body kept, head new', async () => {
   const folder = path.join(scratch, 'two');

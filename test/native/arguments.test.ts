@@ -1,5 +1,6 @@
 import { operatorNames } from '../../lib/nativeOperators';
-import { call, codeOf, operatorCalls, type Options, Workbench } from './support/operatorCalls';
+import { operatorCalls } from './support/operatorCalls';
+import { call, codeOf, type Options, Workbench } from './support/workbench';
 import { leafPaths, type Path, valueAt, withValue } from './support/paths';
 
 const bench = new Workbench();

@@ -1,7 +1,8 @@
 import { native, type NativeBuffer } from '../../lib/native';
 import { operatorNames } from '../../lib/nativeOperators';
 import { TestRandom } from '../support/random';
-import { call, operatorCalls, type OperatorName, type Options, Workbench } from './support/operatorCalls';
+import { operatorCalls } from './support/operatorCalls';
+import { call, type OperatorName, type Options, Workbench } from './support/workbench';
 import { branchPaths, leafPaths, type Path, valueAt, withValue } from './support/paths';
 
 const casesPerOperator = 200;

@@ -1,6 +1,7 @@
 import vm from 'node:vm';
 import { native, type NativeBuffer } from '../../lib/native';
-import { call, codeOf, operatorCalls, type OperatorName, Workbench } from './support/operatorCalls';
+import { operatorCalls } from './support/operatorCalls';
+import { call, codeOf, type OperatorName, Workbench } from './support/workbench';
 import { leafPaths, valueAt, withValue } from './support/paths';
 import { operatorNames } from '../../lib/nativeOperators';
 

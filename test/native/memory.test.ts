@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import v8 from 'node:v8';
 import vm from 'node:vm';
 import { native, type NativeDevice } from '../../lib/native';
-import { codeOf } from './support/operatorCalls';
+import { codeOf } from './support/workbench';
 
 v8.setFlagsFromString('--expose-gc');
 const collectGarbage = vm.runInNewContext('gc') as () => void;

@@ -1,5 +1,6 @@
 import { native } from '../../lib/native';
-import { call, codeOf, operatorCalls, type OperatorName, type Options, Workbench } from './support/operatorCalls';
+import { operatorCalls } from './support/operatorCalls';
+import { call, codeOf, type OperatorName, type Options, Workbench } from './support/workbench';
 
 const bench = new Workbench();
 afterAll(() => bench.releaseAll());

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { native, type NativeRecording } from '../../lib/native';
 import { addonPath } from './support/addonPath';
-import { codeOf, Workbench } from './support/operatorCalls';
+import { codeOf, Workbench } from './support/workbench';
 
 const bench = new Workbench();
 afterAll(() => bench.releaseAll());

@@ -1,5 +1,5 @@
 import { native } from '../../lib/native';
-import { codeOf, Workbench } from './support/operatorCalls';
+import { codeOf, Workbench } from './support/workbench';
 
 const bench = new Workbench();
 afterAll(() => bench.releaseAll());

@@ -36,27 +36,23 @@ interface Run {
   code: number | null;
   stdout: string;
   stderr: string;
-  seconds: number;
 }
 
-/** @param interruptAt sends SIGINT when this text appears */
+/** @param interruptAt the program sends itself SIGINT when it has written this: another process might see it too late */
 function run(interruptAt?: string): Promise<Run> {
-  const program = `require('./scripts/demo').demo(${JSON.stringify(options)})`;
+  const interrupt = `
+    const write = process.stdout.write.bind(process.stdout);
+    process.stdout.write = (text, ...more) => {
+      if (text.includes(${JSON.stringify(interruptAt)})) process.kill(process.pid, 'SIGINT');
+      return write(text, ...more);
+    };`;
+  const program = `${interruptAt === undefined ? '' : interrupt}require('./scripts/demo').demo(${JSON.stringify(options)})`;
   const child = spawn(process.execPath, ['-r', 'ts-node/register/transpile-only', '-e', program], { cwd: repository });
-  const started = performance.now();
   let stdout = '';
   let stderr = '';
-  let interrupted = false;
-  child.stdout.on('data', (chunk: Buffer) => {
-    stdout += chunk.toString();
-    if (interruptAt === undefined || interrupted || !stdout.includes(interruptAt)) return;
-    interrupted = true;
-    child.kill('SIGINT');
-  });
+  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  return new Promise((resolve) => {
-    child.on('close', (code) => resolve({ code, stdout, stderr, seconds: (performance.now() - started) / 1000 }));
-  });
+  return new Promise((resolve) => child.on('close', (code) => resolve({ code, stdout, stderr })));
 }
 
 /** The steps at which a run was evaluated. */

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { main } from '../../lib/cli/main';
 
@@ -35,6 +36,30 @@ export function startCli(
 
 export function runCli(args: readonly string[], env: Record<string, string> = {}, limits?: string): Promise<CliResult> {
   return startCli(args, env, limits).done;
+}
+
+/**
+ * Environment of a program that sends itself a signal once a file has something in it: however slow or busy the machine is, the program is
+ * never done before the signal comes, as it may be where another process watches it.
+ * @param program file to write what it runs first
+ * @param delay milliseconds, of its own event loop, to wait after that
+ */
+export function signalsItself(
+  program: string,
+  name: NodeJS.Signals,
+  file: string,
+  delay = 0,
+): { NODE_OPTIONS: string } {
+  writeFileSync(
+    program,
+    `const { statSync } = require('node:fs');
+    const timer = setInterval(() => {
+      if (!statSync(${JSON.stringify(file)}, { throwIfNoEntry: false })?.size) return;
+      clearInterval(timer);
+      setTimeout(() => process.kill(process.pid, '${name}'), ${delay});
+    }, 1).unref();`,
+  );
+  return { NODE_OPTIONS: `--require ${program}` };
 }
 
 let lastRun: Promise<unknown> = Promise.resolve();

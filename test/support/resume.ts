@@ -1,10 +1,10 @@
 /** A run that is killed, at any moment, and resumed gives the losses and weights of one that was not, bit for bit. */
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { FaultPoint } from '../../lib/checkpoints/trainingCheckpoint';
-import { runCli, runMain, startCli } from './cli';
+import { runCli, runMain, signalsItself, startCli } from './cli';
 import { TestRandom } from './random';
 
 /** A training run to kill. */
@@ -38,14 +38,16 @@ export interface Outcome {
 
 /** Steps, losses and gradient norms as logged, and the hash of the final weights. */
 export function outcome(out: string): Outcome {
-  const log = readFileSync(path.join(out, 'log.jsonl'), 'utf8')
-    .trim()
-    .split('\n')
-    .map((line) => ({ ...(JSON.parse(line) as Record<string, unknown>), tokensPerSecond: undefined }));
+  const log = logged(path.join(out, 'log.jsonl'));
   const weights = createHash('sha256')
     .update(readFileSync(path.join(out, 'model', 'model.safetensors')))
     .digest('hex');
   return { log, weights };
+}
+
+function logged(file: string): object[] {
+  const lines = readFileSync(file, 'utf8').trim().split('\n');
+  return lines.map((line) => ({ ...(JSON.parse(line) as Record<string, unknown>), tokensPerSecond: undefined }));
 }
 
 /** A copy of a tokenizer's folder with another vocabulary. */
@@ -67,12 +69,16 @@ export function testResume({ prepare, steps, points }: ResumeJob): ResumeRuns {
   const scratch = mkdtempSync(path.join(os.tmpdir(), 'xlformers-resume-'));
   let flags: string[];
   let reference: Outcome;
+  /** How long the run that nothing disturbed took, in milliseconds. */
+  let duration: number;
   const args = (out: string, more: string[] = []) => ['train', ...flags, '--out', out, ...more];
 
   beforeAll(async () => {
     flags = prepare(scratch);
     const out = path.join(scratch, 'reference');
+    const started = performance.now();
     const { code, stderr } = await runCli(args(out));
+    duration = performance.now() - started;
     expect([code, stderr.includes('Error'), code === 0 ? '' : stderr]).toEqual([0, false, '']);
     reference = outcome(out);
     expect(reference.log.filter((entry) => (entry as { event: string }).event === 'step')).toHaveLength(steps);
@@ -99,7 +105,8 @@ export function testResume({ prepare, steps, points }: ResumeJob): ResumeRuns {
     const out = path.join(scratch, 'random');
     for (let kill = 0; kill < 5; kill += 1) {
       const { child, done } = startCli(args(out, ['--resume']));
-      const timer = setTimeout(() => child.kill('SIGKILL'), random.integer(300, 1600));
+      // From the start of the program to about its end, on a machine of any speed.
+      const timer = setTimeout(() => child.kill('SIGKILL'), (random.integer(20, 100) / 100) * duration);
       await done;
       clearTimeout(timer);
     }
@@ -108,21 +115,12 @@ export function testResume({ prepare, steps, points }: ResumeJob): ResumeRuns {
 
   test.each(['SIGTERM', 'SIGINT'] as const)('%s saves without an evaluation and exits with 75', async (name) => {
     const out = path.join(scratch, name);
-    const { child, done } = startCli(args(out));
     // The first log line: the run is in its steps.
-    const started = setInterval(() => {
-      if (existsSync(path.join(out, 'log.jsonl')) && readFileSync(path.join(out, 'log.jsonl')).length > 0) {
-        clearInterval(started);
-        child.kill(name);
-      }
-    }, 5);
-    const { code, stdout } = await done;
-    clearInterval(started);
-    // A machine quick enough to finish first has nothing to interrupt.
-    if (code !== 0) {
-      expect(code).toBe(75);
-      expect(stdout).toContain('--resume');
-    }
+    const log = path.join(out, 'log.jsonl');
+    const env = signalsItself(path.join(scratch, `${name}.js`), name, log);
+    const { code, stdout } = await runCli(args(out), env);
+    expect([code, stdout]).toEqual([75, expect.stringContaining('--resume')]);
+    expect(logged(log).length).toBeLessThan(reference.log.length);
     await finish(out);
   });
 

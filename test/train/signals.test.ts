@@ -5,7 +5,7 @@ import path from 'node:path';
 import { languageModelTask } from '../../lib';
 import { loadTrainingCheckpoint } from '../../lib/checkpoints/trainingCheckpoint';
 import { readRunLog } from '../../lib/train/runLog';
-import { startCli } from '../support/cli';
+import { runCli, signalsItself } from '../support/cli';
 import { TestRandom } from '../support/random';
 import { smallHeldOut, smallModel, smallRun, smallText, type RunOptions } from '../support/smallRun';
 
@@ -48,11 +48,6 @@ test.each([1, 2, 4])(
   },
 );
 
-/** Waits until it holds. */
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5));
-}
-
 const text = path.join(scratch, 'text.txt');
 const valid = path.join(scratch, 'valid.txt');
 
@@ -62,30 +57,18 @@ beforeAll(() => {
   writeFileSync(valid, Uint8Array.from(letters.slice(0, 30_000)));
 });
 
-function start(
-  out: string,
-  flags: string,
-  env: Record<string, string> = {},
-): { child: ReturnType<typeof startCli>['child']; done: ReturnType<typeof startCli>['done']; lines: () => number } {
-  const log = path.join(out, 'log.jsonl');
-  const shape = '--layers 1 --d-model 32 --d-inner 32 --heads 2 --seed 3 --checkpoint-interval 1';
-  const { child, done } = startCli(
-    ['train', text, '--valid', valid, '--out', out, ...`${shape} ${flags}`.split(' ')],
-    env,
-  );
-  return { child, done, lines: () => (existsSync(log) ? readFileSync(log, 'utf8').split('\n').length - 1 : 0) };
-}
+const flagsOf = (out: string, flags: string) => [
+  ...['train', text, '--valid', valid, '--out', out],
+  ...`--layers 1 --d-model 32 --d-inner 32 --heads 2 --seed 3 --checkpoint-interval 1 ${flags}`.split(' '),
+];
 
 test('SIGTERM during an evaluation: saved without its end, code 75', async () => {
   const out = path.join(scratch, 'cli-evaluation');
   // 30,000 tokens, one at a time: the evaluation after step 1 takes many times longer than the signal.
-  const { child, done, lines } = start(
-    out,
-    '--steps 3 --batch-size 1 --target-length 8 --memory-length 8 --eval-interval 1 --eval-target-length 1 --eval-memory-length 64',
-  );
-  await until(() => lines() >= 1 || child.exitCode !== null);
-  child.kill('SIGTERM');
-  const { code, stderr } = await done;
+  const flags =
+    '--steps 3 --batch-size 1 --target-length 8 --memory-length 8 --eval-interval 1 --eval-target-length 1 --eval-memory-length 64';
+  const env = signalsItself(path.join(scratch, 'term.js'), 'SIGTERM', path.join(out, 'log.jsonl'), 50);
+  const { code, stderr } = await runCli(flagsOf(out, flags), env);
   expect([code, stderr.includes('SIGTERM: saving')]).toEqual([75, true]);
   expect((await readRunLog(path.join(out, 'log.jsonl'))).map(({ event, step }) => [event, step])).toEqual([
     ['step', 1],
@@ -99,15 +82,15 @@ test.each([
   ['SIGINT', 130],
 ] as const)('a second %s ends the process at once with %d; the last checkpoint is intact', async (name, expected) => {
   const out = path.join(scratch, `twice-${name}`);
-  // The process sends itself the second one as soon as the first is there: no machine is too slow or too quick for it.
+  // The process sends itself both, the second as soon as the first is there: no machine is too slow or too quick for it.
+  const first = path.join(scratch, `first-${name}.js`);
+  const { NODE_OPTIONS } = signalsItself(first, name, path.join(out, 'latest'));
   const again = path.join(scratch, `again-${name}.js`);
   writeFileSync(again, `process.once('${name}', () => process.kill(process.pid, '${name}'));`);
-  const { child, done } = start(out, '--steps 100000 --batch-size 8 --target-length 32 --memory-length 32', {
-    NODE_OPTIONS: `--require ${again}`,
-  });
-  await until(() => existsSync(path.join(out, 'latest')) || child.exitCode !== null);
-  child.kill(name);
-  const { code, stdout, stderr } = await done;
+  const { code, stdout, stderr } = await runCli(
+    flagsOf(out, '--steps 100000 --batch-size 8 --target-length 32 --memory-length 32'),
+    { NODE_OPTIONS: `${NODE_OPTIONS} --require ${again}` },
+  );
   expect([code, stdout, stderr.includes('once more to stop at once')]).toEqual([expected, '', true]);
   const skipped: string[] = [];
   const checkpoint = await loadTrainingCheckpoint(out, { onSkipped: (folder) => skipped.push(folder) });

@@ -3,6 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <map>
+#include <sstream>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -10,27 +14,23 @@
 #include "core/operators.h"
 #include "cuda/device.cuh"
 #include "cuda/kernel.h"
+#include "cuda/rounding_bounds.h"
+#include "cuda/testing.h"
 #include "operator_runner.h"
 
 namespace attention_test {
 
 using simt::DeviceArray;
-using simt::testing::OperatorRunner;
 using simt::testing::as_doubles;
 using simt::testing::expect_ok;
 using simt::testing::fail;
+using simt::testing::OperatorRunner;
 using xlformers::DType;
 
 constexpr uint64_t kSeed = 0x123456789ABCDEFull, kOffset = 0x300000005ull;
 
 // Random cases below this number have shapes that the emulator has done in no time; the others are those of a GPU.
 constexpr uint32_t kSmallCases = 500;
-
-// What one rounding to T may change, relatively.
-template <typename T>
-constexpr double kRounding = std::is_same_v<T, float>    ? 0x1p-24
-                             : std::is_same_v<T, __half> ? 0x1p-11
-                                                         : 0x1p-8 / 2;
 
 template <typename T>
 double rounded(double value) {
@@ -41,6 +41,14 @@ template <typename T>
 constexpr DType kDType = std::is_same_v<T, float>    ? DType::f32
                          : std::is_same_v<T, __half> ? DType::f16
                                                      : DType::bf16;
+
+template <typename T>
+constexpr const char* kTypeName = kDType<T> == DType::f32   ? "f32"
+                                  : kDType<T> == DType::f16 ? "f16"
+                                                            : "bf16";
+
+template <typename T>
+const Rounding kRoundingTo = {xlformers::cuda::testing::kRounding<T>, xlformers::cuda::testing::rounding_of<T>(0)};
 
 template <typename T>
 std::vector<T> narrowed(const std::vector<double>& values) {
@@ -77,8 +85,8 @@ std::vector<double> rows_of(const std::vector<double>& values, const Shape& s, i
 // The operands' keys and values of those rows side by side.
 template <typename T, typename Operands, typename Shape>
 std::vector<T> packed_keys(const Operands& o, const Shape& s, int begin, int end, int gap) {
-  return side_by_side<T>({narrowed<T>(rows_of(o.key, s, begin, end)), narrowed<T>(rows_of(o.value, s, begin, end))}, s.batch * (end - begin),
-                         s.width(), gap);
+  return side_by_side<T>({narrowed<T>(rows_of(o.key, s, begin, end)), narrowed<T>(rows_of(o.value, s, begin, end))},
+                         s.batch * (end - begin), s.width(), gap);
 }
 
 // `length` rows of keys and values of each batch row, packed as above.
@@ -96,25 +104,6 @@ void run(Kernel kernel, const Arguments&... arguments) {
   EXPECT_EQUAL(runner.error().claimed, 0u);
 }
 
-// |got - expected| <= tolerance * max(1, largest |expected|) everywhere.
-template <typename T>
-void expect_close(const T* got, const std::vector<double>& expected, double tolerance, const std::string& what) {
-  double size = 1;
-  for (const double value : expected) size = std::max(size, std::fabs(value));
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const double value = static_cast<double>(static_cast<float>(got[i]));
-    if (std::fabs(value - expected[i]) <= tolerance * size) continue;
-    fail(simt::Site::here(), what + "[" + std::to_string(i) + "] is " + std::to_string(value) + ", expected " +
-                                 std::to_string(expected[i]) + ", off by more than " + std::to_string(tolerance * size));
-  }
-}
-
-inline double largest(const std::vector<double>& values) {
-  double size = 0;
-  for (const double value : values) size = std::max(size, std::fabs(value));
-  return size;
-}
-
 // Rows of operands [batch, rows, parts * width + gap].
 template <typename T>
 std::vector<double> gathered(const DeviceArray<T>& from, int rows, int width, int stride, int part) {
@@ -127,15 +116,52 @@ std::vector<double> gathered(const DeviceArray<T>& from, int rows, int width, in
   return values;
 }
 
-// |got - expected| <= tolerance * largest |expected| + noise everywhere.
-inline void expect_near(const std::vector<double>& got, const std::vector<double>& expected, double tolerance, const std::string& what,
-                        double noise = 1e-6) {
-  double size = 0;
-  for (const double value : expected) size = std::max(size, std::fabs(value));
-  for (size_t i = 0; i < expected.size(); ++i) {
-    if (std::fabs(got[i] - expected[i]) <= tolerance * size + noise) continue;
-    fail(simt::Site::here(), what + "[" + std::to_string(i) + "] is " + std::to_string(got[i]) + ", expected " +
-                                 std::to_string(expected[i]) + ", off by more than " + std::to_string(tolerance * size + noise));
+// How much of its bound the largest error of an array was: at most, and the sum over so many arrays.
+struct Share {
+  double most = 0, sum = 0;
+  int count = 0;
+};
+// By number type and result.
+using Shares = std::map<std::string, Share>;
+
+// |got - wanted| <= bounds everywhere.
+template <typename T>
+void expect_within(const std::vector<double>& got, const std::vector<double>& wanted, const std::vector<double>& bounds,
+                   const std::string& what, Shares* shares = nullptr) {
+  EXPECT_EQUAL(got.size(), wanted.size());
+  EXPECT_EQUAL(bounds.size(), wanted.size());
+  double share = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const double error = std::fabs(got[i] - wanted[i]);
+    if (!(error <= bounds[i])) {
+      std::ostringstream text;
+      text << what << '[' << i << "] is " << got[i] << ", expected " << wanted[i] << ": off by " << error << ", at most " << bounds[i];
+      fail(simt::Site::here(), text.str());
+    }
+    if (error > 0) share = std::max(share, error / bounds[i]);
+  }
+  if (shares != nullptr && share > 0) {
+    Share& known = (*shares)[std::string(kTypeName<T>) + ' ' + what];
+    known = {std::max(known.most, share), known.sum + share, known.count + 1};
+  }
+}
+
+// Bounds that errors in 16 bits stay far below would prove little. (log_sum_exp is in fp32.)
+inline void expect_near_bounds(const Shares& shares) {
+  for (const auto& [name, share] : shares) {
+    std::printf("  %s: errors of %.2f of their bounds on average, %.2f at most\n", name.c_str(), share.sum / share.count, share.most);
+    if (share.count < 8 || name.compare(0, 3, "f32") == 0 || name.find("log_sum_exp") != std::string::npos) continue;
+    EXPECT(share.most > 0.05);
+  }
+}
+
+// A failure of the body says of which problem.
+template <typename Body>
+void with_description(const std::string& problem, const Body& body) {
+  try {
+    body();
+  } catch (const std::exception& error) {
+    throw std::runtime_error(std::string(error.what()) + " (" + problem + ")");
   }
 }
 

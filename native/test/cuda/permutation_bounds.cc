@@ -1,48 +1,17 @@
 #include "cuda/permutation_bounds.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace permutation_test {
 namespace {
 
-// Relative to the sum of magnitudes, a sum of `terms` numbers in fp32: four standard deviations of a random walk, and no less than what
-// tensor cores cut off by not rounding.
-double summing(double terms) { return 4 * 0x1p-24 * std::sqrt(terms + 1); }
+using attention_test::Error;
+using attention_test::SumBounds;
+using attention_test::summing;
 
-// Of a number that independent roundings change by at most b_k each: no more than their sum, and hardly more than four times the root of
-// the sum of b_k^2. Uniform errors are sub-Gaussian with variance b_k^2 / 3, so that the probability is below 2 exp(-24) = 8e-11.
-struct Error {
-  double sum = 0, squares = 0;
-
-  void add(double bound) { sum += bound, squares += bound * bound; }
-  void add(const Error& other, double weight) { sum += std::fabs(weight) * other.sum, squares += weight * weight * other.squares; }
-  double most() const { return std::min(sum, 4 * std::sqrt(squares)); }
-};
-
-// Results that are sums.
-class SumBounds {
- public:
-  explicit SumBounds(size_t count = 0) : errors_(count), magnitudes_(count) {}
-
-  void add(size_t i, double term, double error) { magnitudes_[i] += std::fabs(term), errors_[i].add(error); }
-  void add(size_t i, const Error& error, double weight) { errors_[i].add(error, weight); }
-
-  // |got - wanted| of each result that is a sum of `terms` and rounded.
-  std::vector<double> bounds(const std::vector<double>& wanted, double terms, Rounding rounding) const {
-    std::vector<double> all(wanted.size());
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      const double before = errors_[i].most() + summing(terms) * magnitudes_[i];
-      all[i] = before + rounding.of(std::fabs(wanted[i]) + before);
-    }
-    return all;
-  }
-
- private:
-  std::vector<Error> errors_;
-  std::vector<double> magnitudes_;
-};
-
-// Of P, relatively: its score is an fp32 sum of 3 head_dim products, and so is the exponent. Rows that see nothing have no score.
+// Of P, relatively: its score is an fp32 sum of 3 head_dim products, and so is the exponent. Rows that see nothing have
+// no score.
 double probability_error(const Row& row, const Stream& stream, bool query, int j) {
   const double score = stream.scores[row.pair(j)];
   if (score < kBlind) return summing(row.s.keys());
@@ -127,8 +96,9 @@ GradientBounds gradient_bounds(const Shape& s, const Operands& o, const Results&
         double gradient_magnitude = 0;
         for (int c = 0; c < d; ++c) gradient_magnitude += std::fabs(o.out_gradient[q][row.first + c] * o.value[row.key(j) + c]);
         const double ds = s.scale() * stream.score_gradient[row.pair(j)];
-        const double error = s.scale() * (rounding.of(stream.score_gradient[row.pair(j)]) + summing(d) * std::fabs(kept) * gradient_magnitude) +
-                             relative * std::fabs(ds);
+        const double error =
+            s.scale() * (rounding.of(stream.score_gradient[row.pair(j)]) + summing(d) * std::fabs(kept) * gradient_magnitude) +
+            relative * std::fabs(ds);
         const double kept_error = rounding.of(kept) + relative * std::fabs(kept);
         const size_t segment = s.segments ? row.embedding(j) : 0;
         if (s.segments) parts[segment >= static_cast<size_t>(width) ? 1 : 0] += p;

@@ -1,24 +1,19 @@
-// What rounding may do to the results of permutation attention, element by element, from the operands and the exact results. An
-// implementation may round to its number type: dropout(P) and dS before they meet values, gradients of out, keys, positions and queries; O,
-// of which D = dO . O is made; and what it returns. The rest is in fp32.
+// What rounding may do to the results of permutation attention, element by element, from the operands and the exact
+// results. An implementation may round to its number type: dropout(P) and dS before they meet values, gradients of out,
+// keys, positions and queries; O, of which D = dO . O is made; and what it returns. The rest is in fp32.
 #pragma once
 
-#include <cmath>
 #include <vector>
 
 #include "cuda/permutation_reference.h"
+#include "cuda/rounding_bounds.h"
 
 namespace permutation_test {
 
 // Below it is the log-sum-exp of a row that sees nothing.
 constexpr double kBlind = -5e29;
 
-// What rounding to a type may change: so much of the number, and so much where numbers are subnormal.
-struct Rounding {
-  double relative, absolute;
-
-  double of(double value) const { return relative * std::fabs(value) + absolute; }
-};
+using attention_test::Rounding;
 
 struct ForwardBounds {
   std::vector<double> out, log_sum_exp;

@@ -15,7 +15,8 @@ using namespace attention_test;
 
 constexpr uint64_t kOffsets[2] = {kOffset, 0x700000001ull};
 
-// Operands on the device, and a block of parameters for them. `gap` of 8 keeps rows of 16-byte pieces aligned, 3 does not.
+// Operands on the device, and a block of parameters for them. `gap` of 8 keeps rows of 16-byte pieces aligned, 3 does
+// not.
 template <typename T>
 struct Problem {
   struct Stream {
@@ -106,20 +107,14 @@ struct Problem {
   DeviceArray<uint8_t> mask, padding;
 };
 
-template <typename T>
-constexpr const char* kTypeName = kDType<T> == DType::f32 ? "f32" : kDType<T> == DType::f16 ? "f16" : "bf16";
-
-template <typename T>
-const Rounding kRoundingTo = {xlformers::cuda::testing::kRounding<T>, xlformers::cuda::testing::rounding_of<T>(0)};
-
 // All that a problem is made of, as the fields of Shape, the strides' gaps and the operands' seed.
 template <typename T>
 std::string describe(const Shape& s, int gap, uint32_t seed) {
   std::ostringstream text;
-  text << kTypeName<T> << " batch " << s.batch << " heads " << s.heads
-       << " head_dim " << s.head_dim << " length " << s.length << " memory " << s.memory << " content " << s.rows(false) << " queries "
-       << s.queries << " band " << s.upper << ' ' << s.lower << ' ' << s.segment << " reversed_from " << s.reversed_from << " dropout "
-       << s.dropout << " mask " << static_cast<int>(s.mask) << " padding " << s.padding << ' ' << s.gap_begin << ' ' << s.gap_end;
+  text << kTypeName<T> << " batch " << s.batch << " heads " << s.heads << " head_dim " << s.head_dim << " length " << s.length << " memory "
+       << s.memory << " content " << s.rows(false) << " queries " << s.queries << " band " << s.upper << ' ' << s.lower << ' ' << s.segment
+       << " reversed_from " << s.reversed_from << " dropout " << s.dropout << " mask " << static_cast<int>(s.mask) << " padding "
+       << s.padding << ' ' << s.gap_begin << ' ' << s.gap_end;
   const std::pair<const char*, bool> has[] = {{"positions", s.positions}, {"content_positions", s.content_positions},
                                               {"segments", s.segments},   {"ranks", s.ranks},
                                               {"biases", s.biases},       {"head_scale", s.head_scale},
@@ -127,46 +122,6 @@ std::string describe(const Shape& s, int gap, uint32_t seed) {
   for (const auto& [name, present] : has) text << (present ? " " : "") << (present ? name : "");
   text << ", gap " << gap << ", operands " << seed;
   return text.str();
-}
-
-// How much of its bound the largest error of an array was: at most, and the sum over so many arrays.
-struct Share {
-  double most = 0, sum = 0;
-  int count = 0;
-};
-// By number type and result.
-using Shares = std::map<std::string, Share>;
-
-// |got - wanted| <= bounds everywhere.
-template <typename T>
-void expect_within(const std::vector<double>& got, const std::vector<double>& wanted, const std::vector<double>& bounds, const std::string& what,
-                   Shares* shares) {
-  EXPECT_EQUAL(got.size(), wanted.size());
-  EXPECT_EQUAL(bounds.size(), wanted.size());
-  double share = 0;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    const double error = std::fabs(got[i] - wanted[i]);
-    if (!(error <= bounds[i])) {
-      std::ostringstream text;
-      text << what << '[' << i << "] is " << got[i] << ", expected " << wanted[i] << ": off by " << error << ", at most " << bounds[i];
-      fail(simt::Site::here(), text.str());
-    }
-    if (error > 0) share = std::max(share, error / bounds[i]);
-  }
-  if (shares != nullptr && share > 0) {
-    Share& known = (*shares)[std::string(kTypeName<T>) + ' ' + what];
-    known = {std::max(known.most, share), known.sum + share, known.count + 1};
-  }
-}
-
-// A failure of the body says of which problem.
-template <typename Body>
-void with_description(const std::string& problem, const Body& body) {
-  try {
-    body();
-  } catch (const std::exception& error) {
-    throw std::runtime_error(std::string(error.what()) + " (" + problem + ")");
-  }
 }
 
 // `seed`: of the operands.
@@ -236,7 +191,8 @@ std::vector<double> check_gradient(const Shape& s, int gap, uint32_t seed = 23, 
   const GradientBounds bounds = gradient_bounds(s, operands, expected, kRoundingTo<T>);
   const int width = s.width(), key_stride = 2 * width + gap, stride = width + gap;
   std::vector<double> all;
-  const auto check = [&](const std::vector<double>& got, const std::vector<double>& wanted, const std::vector<double>& most, const char* what) {
+  const auto check = [&](const std::vector<double>& got, const std::vector<double>& wanted, const std::vector<double>& most,
+                         const char* what) {
     expect_within<T>(got, wanted, most, what, shares);
     all.insert(all.end(), got.begin(), got.end());
   };

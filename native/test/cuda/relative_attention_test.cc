@@ -1,6 +1,7 @@
-// Relative attention in bf16 and fp16, which the operator harness does not have, against double precision: odd shapes, bands, memory,
-// strides and schedules.
+// Relative attention in bf16 and fp16, which the operator harness does not have, against double precision: odd shapes,
+// bands, memory, strides and schedules.
 #include "cuda/attention_testing.h"
+#include "cuda/relative_bounds.h"
 #include "cuda/relative_gradient.h"
 #include "cuda/relative_gradient_plan.h"
 #include "cuda/relative_reference.h"
@@ -11,7 +12,8 @@ using namespace relative_test;
 
 namespace {
 
-// Operands on the device, and a block of parameters for them. `gap` of 8 keeps rows of 16-byte pieces aligned, 3 does not.
+// Operands on the device, and a block of parameters for them. `gap` of 8 keeps rows of 16-byte pieces aligned, 3 does
+// not.
 template <typename T>
 struct Problem {
   Problem(const Shape& shape, const Operands& o, int gap_elements)
@@ -58,30 +60,31 @@ struct Problem {
   DeviceArray<float> log_sum_exp;
 };
 
+template <typename T>
 std::string describe(const Shape& s) {
-  return "B" + std::to_string(s.batch) + " H" + std::to_string(s.heads) + " d" + std::to_string(s.head_dim) + " T" +
-         std::to_string(s.queries) + " M" + std::to_string(s.memory) + " band " + std::to_string(s.upper) + " " + std::to_string(s.lower) +
-         " " + std::to_string(s.segment) + " dropout " + std::to_string(s.dropout);
+  return std::string(kTypeName<T>) + " B" + std::to_string(s.batch) + " H" + std::to_string(s.heads) + " d" + std::to_string(s.head_dim) +
+         " T" + std::to_string(s.queries) + " M" + std::to_string(s.memory) + " band " + std::to_string(s.upper) + " " +
+         std::to_string(s.lower) + " " + std::to_string(s.segment) + " dropout " + std::to_string(s.dropout);
 }
 
 template <typename T>
-void check_forward(const Shape& s, int gap) {
+void check_forward(const Shape& s, int gap, Shares* shares = nullptr) {
   const Operands operands = make_operands(s, 17, rounded<T>);
   const Results expected = reference(s, operands, kSeed, kOffset);
   Problem<T> problem(s, operands, gap);
   const auto params = problem.params();
   run(xlformers::cuda::relative_attention, &params);
-  // Probabilities, which sum to 1, are rounded before they meet the values, and so is the result: two roundings, of numbers no larger
-  // than the largest value after dropout. Scores: fp32 sums of 2 head_dim products.
-  const double size = largest(operands.value) * largest(operands.head_scale) / (1 - s.dropout);
-  const double scores = 4 * (s.head_dim + 8) * 0x1p-24 * largest(operands.query);
-  expect_close(problem.out.data(), expected.out, (2 * kRounding<T> + scores) * size, describe(s) + " out");
-  expect_close(problem.log_sum_exp.data(), expected.log_sum_exp, scores, describe(s) + " log_sum_exp");
+  const ForwardBounds bounds = forward_bounds(s, operands, expected, kRoundingTo<T>);
+  with_description(describe<T>(s), [&] {
+    expect_within<T>(as_doubles(problem.out.values()), expected.out, bounds.out, "out", shares);
+    expect_within<T>(as_doubles(problem.log_sum_exp.values()), expected.log_sum_exp, bounds.log_sum_exp, "log_sum_exp", shares);
+  });
 }
 
-// Returns all gradients, for comparisons bit by bit. `chunks`: how dR is made (relative_gradient_plan.h); -1: as the operator chooses.
+// Returns all gradients, for comparisons bit by bit. `chunks`: how dR is made (relative_gradient_plan.h); -1: as the
+// operator chooses.
 template <typename T>
-std::vector<double> check_gradient(const Shape& s, int gap, int chunks) {
+std::vector<double> check_gradient(const Shape& s, int gap, int chunks, Shares* shares = nullptr) {
   const Operands operands = make_operands(s, 23, rounded<T>);
   const Results expected = reference(s, operands, kSeed, kOffset);
   Problem<T> problem(s, operands, gap);
@@ -107,26 +110,29 @@ std::vector<double> check_gradient(const Shape& s, int gap, int chunks) {
     run(xlformers::cuda::relative_attention_gradient_in_chunks, params, chunks);
   }
 
-  // Products of probabilities, dS and operands: P and dS are rounded once each, and D = dO . O has O rounded; the result once more. The
-  // rounding errors of a sum grow as the root of its length against terms that may cancel: sums of up to 200 random terms, 4 roundings.
-  const double tolerance = 8 * kRounding<T> + 8 * (s.head_dim + 8) * 0x1p-24;
+  const GradientBounds bounds = gradient_bounds(s, operands, expected, kRoundingTo<T>);
   const int key_stride = 2 * s.width() + gap, stride = s.width() + gap;
   std::vector<double> all;
-  const auto check = [&](const std::vector<double>& got, const std::vector<double>& wanted, const char* what) {
-    expect_near(got, wanted, tolerance, describe(s) + what);
+  const auto check = [&](const std::vector<double>& got, const std::vector<double>& wanted, const std::vector<double>& most,
+                         const char* what) {
+    expect_within<T>(got, wanted, most, what, shares);
     all.insert(all.end(), got.begin(), got.end());
   };
-  const int current_rows = s.batch * s.current_length(), memory_rows = s.batch * s.memory;
-  check(gathered(query, s.batch * s.queries, s.width(), stride, 0), expected.query, " query");
-  check(gathered(current, current_rows, s.width(), key_stride, 0), rows_of(expected.key, s, s.memory, s.keys()), " key");
-  check(gathered(current, current_rows, s.width(), key_stride, 1), rows_of(expected.value, s, s.memory, s.keys()), " value");
-  check(gathered(memory, memory_rows, s.width(), key_stride, 0), rows_of(expected.key, s, 0, s.memory), " memory key");
-  check(gathered(memory, memory_rows, s.width(), key_stride, 1), rows_of(expected.value, s, 0, s.memory), " memory value");
-  check(gathered(position, s.positions(), s.width(), stride, 0), expected.position, " position");
-  if (s.biases) {
-    check(gathered(content_bias, 1, s.width(), s.width(), 0), expected.content_bias, " content bias");
-    check(gathered(position_bias, 1, s.width(), s.width(), 0), expected.position_bias, " position bias");
-  }
+  const auto current_rows = [&](const std::vector<double>& values) { return rows_of(values, s, s.memory, s.keys()); };
+  const auto memory_rows = [&](const std::vector<double>& values) { return rows_of(values, s, 0, s.memory); };
+  const int currents = s.batch * s.current_length(), memories = s.batch * s.memory;
+  with_description(describe<T>(s), [&] {
+    check(gathered(query, s.batch * s.queries, s.width(), stride, 0), expected.query, bounds.query, "query");
+    check(gathered(current, currents, s.width(), key_stride, 0), current_rows(expected.key), current_rows(bounds.key), "key");
+    check(gathered(current, currents, s.width(), key_stride, 1), current_rows(expected.value), current_rows(bounds.value), "value");
+    check(gathered(memory, memories, s.width(), key_stride, 0), memory_rows(expected.key), memory_rows(bounds.key), "memory key");
+    check(gathered(memory, memories, s.width(), key_stride, 1), memory_rows(expected.value), memory_rows(bounds.value), "memory value");
+    check(gathered(position, s.positions(), s.width(), stride, 0), expected.position, bounds.position, "position");
+    if (s.biases) {
+      check(gathered(content_bias, 1, s.width(), s.width(), 0), expected.content_bias, bounds.content_bias, "content bias");
+      check(gathered(position_bias, 1, s.width(), s.width(), 0), expected.position_bias, bounds.position_bias, "position bias");
+    }
+  });
   return all;
 }
 
@@ -140,10 +146,10 @@ void check_probabilities(const Shape& s) {
   DeviceArray<T> probabilities(expected.probabilities.size());
   const xlformers::RelativeAttentionProbabilitiesParams params = {problem.params(), probabilities.data()};
   run(xlformers::cuda::relative_attention_probabilities, &params);
-  // One rounding, of numbers no larger than these, behind the errors of a score in fp32.
-  const double size = largest(operands.head_scale) / (1 - s.dropout);
-  expect_close(probabilities.data(), expected.probabilities, (kRounding<T> + 8 * (s.head_dim + 8) * 0x1p-24) * size,
-               describe(s) + " probabilities");
+  with_description(describe<T>(s), [&] {
+    expect_within<T>(as_doubles(probabilities.values()), expected.probabilities, probability_bounds(s, operands, expected, kRoundingTo<T>),
+                     "probabilities");
+  });
 }
 
 // The memory's rows moved round, and read as a ring: the same sums in the same order.
@@ -230,16 +236,18 @@ Shape random_shape(Draw& draw, bool small) {
 }  // namespace
 
 RANDOM_TEST(random_shapes_equal_the_formula) {
-  for_random_cases(small_device().emulated ? 30 : 2500 + kSmallCases, [](uint32_t number, Draw& draw) {
+  Shares shares;
+  for_random_cases(small_device().emulated ? 30 : 2500 + kSmallCases, [&](uint32_t number, Draw& draw) {
     const Shape shape = random_shape(draw, number < kSmallCases);
     switch (number % 5) {
-      case 0: return check_forward<__nv_bfloat16>(shape, 8);
-      case 1: return check_forward<__half>(shape, 3);
-      case 2: return check_forward<float>(shape, 0);
-      case 3: check_gradient<__nv_bfloat16>(shape, 8, -1); return;
-      default: check_gradient<__half>(shape, 8, -1);
+      case 0: return check_forward<__nv_bfloat16>(shape, 8, &shares);
+      case 1: return check_forward<__half>(shape, 3, &shares);
+      case 2: return check_forward<float>(shape, 0, &shares);
+      case 3: check_gradient<__nv_bfloat16>(shape, 8, -1, &shares); return;
+      default: check_gradient<__half>(shape, 8, -1, &shares);
     }
   });
+  expect_near_bounds(shares);
 }
 
 TEST(forward_in_bf16_equals_the_formula) {

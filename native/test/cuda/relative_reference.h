@@ -34,7 +34,8 @@ struct Operands {
 
 struct Results {
   std::vector<double> out, log_sum_exp;
-  std::vector<double> probabilities;                                             // [batch, heads, queries, keys]
+  std::vector<double> probabilities;                                             // [batch, heads, queries, keys], after dropout
+  std::vector<double> scores, softmax, score_gradient;                           // the same; dS, but for the scale
   std::vector<double> query, key, value, position, content_bias, position_bias;  // gradients
 };
 
@@ -67,6 +68,7 @@ inline Results reference(const Shape& s, const Operands& o, uint64_t seed, uint6
   r.out.assign(o.query.size(), 0), r.query = r.out;
   r.log_sum_exp.assign(static_cast<size_t>(s.batch) * s.heads * s.queries, 0);
   r.probabilities.assign(r.log_sum_exp.size() * keys, 0);
+  r.scores = r.softmax = r.score_gradient = r.probabilities;
   r.key.assign(o.key.size(), 0), r.value = r.key;
   r.position.assign(o.position.size(), 0);
   r.content_bias.assign(width, 0), r.position_bias = r.content_bias;
@@ -82,6 +84,7 @@ inline Results reference(const Shape& s, const Operands& o, uint64_t seed, uint6
         const double* q = o.query.data() + row;
         const int begin = std::max(s.starts.empty() ? 0 : s.starts[b], i / s.segment * s.segment + s.lower);
         const int end = std::min(keys, s.memory + i + s.upper + 1);
+        const size_t pairs = ((static_cast<size_t>(b) * s.heads + h) * s.queries + i) * keys;
         std::vector<double> p(keys), kept(keys), score_gradient(keys);
         const auto key_row = [&](int j) { return (static_cast<size_t>(b) * keys + j) * width + h * d; };
         const auto position_row = [&](int j) { return static_cast<size_t>(s.memory + i - j - s.first_distance()) * width + h * d; };
@@ -91,17 +94,17 @@ inline Results reference(const Shape& s, const Operands& o, uint64_t seed, uint6
           const double* x = o.position.data() + position_row(j);
           double score = 0;
           for (int c = 0; c < d; ++c) score += (q[c] + u[c]) * k[c] + (q[c] + v[c]) * x[c];
-          p[j] = score * s.scale();
+          p[j] = r.scores[pairs + j] = score * s.scale();
           top = std::max(top, p[j]);
         }
         for (int j = begin; j < end; ++j) sum += p[j] = std::exp(p[j] - top);
         r.log_sum_exp[(static_cast<size_t>(b) * s.heads + h) * s.queries + i] = top + std::log(sum);
         double delta = 0;
         for (int j = begin; j < end; ++j) {
-          p[j] /= sum;
+          r.softmax[pairs + j] = p[j] /= sum;
           const auto block = stream.block(static_cast<uint32_t>(j) >> 3, static_cast<uint32_t>(i), static_cast<uint32_t>(b * s.heads + h));
           kept[j] = xlformers::philox_lane16(block, j & 7) >= threshold ? 1 / (1 - s.dropout) : 0;
-          r.probabilities[((static_cast<size_t>(b) * s.heads + h) * s.queries + i) * keys + j] = head_scale * p[j] * kept[j];
+          r.probabilities[pairs + j] = head_scale * p[j] * kept[j];
           const double* value = o.value.data() + key_row(j);
           for (int c = 0; c < d; ++c) {
             r.out[row + c] += head_scale * p[j] * kept[j] * value[c];
@@ -111,7 +114,8 @@ inline Results reference(const Shape& s, const Operands& o, uint64_t seed, uint6
           delta += p[j] * score_gradient[j];
         }
         for (int j = begin; j < end; ++j) {
-          const double ds = p[j] * (score_gradient[j] - delta) * s.scale();
+          r.score_gradient[pairs + j] = p[j] * (score_gradient[j] - delta);
+          const double ds = r.score_gradient[pairs + j] * s.scale();
           const size_t k = key_row(j), x = position_row(j);
           for (int c = 0; c < d; ++c) {
             r.query[row + c] += ds * (o.key[k + c] + o.position[x + c]);

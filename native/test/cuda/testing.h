@@ -53,7 +53,9 @@ constexpr DType kDType<__nv_bfloat16> = DType::bf16;
 template <>
 constexpr DType kDType<__half> = DType::f16;
 
-// Largest relative error of rounding to T.
+// Largest relative error of rounding to T: of p significant bits (24, 53, 8 and 11, the hidden one included), numbers
+// from 2^e to 2^(e+1) stand 2^(e-p+1) apart, so the nearest is no farther than 2^(e-p), which is 2^-p of the smallest
+// of them.
 template <typename T>
 constexpr double kRounding = 0x1p-24;
 template <>

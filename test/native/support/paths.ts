@@ -1,4 +1,4 @@
-import type { Options } from './operatorCalls';
+import type { Options } from './workbench';
 
 /** Where a value sits inside options: keys and indices. */
 export type Path = readonly (string | number)[];
