@@ -16,6 +16,8 @@ import {
   scope,
 } from '../../lib';
 import { resolveDevice } from '../../lib/device';
+import { dtypeDetail } from '../../lib/dtype';
+import type { Parameter } from '../../lib/tensor';
 import { type Case, median, randomIds } from './measure';
 import * as transformerXL from './transformerXLCases';
 import * as xlnet from './xlnetCases';
@@ -173,6 +175,8 @@ interface Measured {
   /** Beyond weights and what lasts from step to step. */
   peakBytes: number;
   flops: number;
+  /** That nobody can avoid moving. */
+  leastBytes: number;
 }
 
 async function measure(
@@ -205,11 +209,23 @@ async function measure(
       times.push(performance.now() - started);
     } while (performance.now() < until || (times.length < 5 && seconds > 0));
     const peakBytes = device.memory().peakBytes - base;
-    return { milliseconds: median(times), peakBytes, flops: current.flops };
+    return { milliseconds: median(times), peakBytes, flops: current.flops, leastBytes: leastBytes(model, request) };
   } finally {
     current.dispose();
     model.dispose();
   }
+}
+
+/** Weights once, in training 28 bytes of each: Adam's. In decoding also keys and values of the memory, and positions, of all layers. */
+function leastBytes(model: PretrainedModel, request: Request): number {
+  const weights = [...model.parameters().values()];
+  const total = (bytes: (weight: Parameter) => number) => weights.reduce((sum, weight) => sum + bytes(weight), 0);
+  if (request.kind === 'train' || request.kind === 'xlnetTrain') return total(({ size }) => 28 * size);
+  const once = total(({ size, dtype }) => size * dtypeDetail(dtype).bytes);
+  if (request.kind !== 'decode' || !(model instanceof TransformerXLLMHeadModel)) return once;
+  const { nLayer, nHead, dHead } = model.config;
+  const row = nHead * dHead * dtypeDetail(model.precision).bytes;
+  return once + nLayer * request.memory * row * (2 * request.batch + 1);
 }
 
 async function makeCase(model: PretrainedModel, request: Request): Promise<Case> {

@@ -17,9 +17,12 @@ import torch.nn.functional as F
 import transformers
 
 import transformer_xl_model
-from gpu_measure import ARGUMENTS, CPU, DEVICE, NEEDED, Failures, attempt_alone, compile_ahead, device_name, seconds_left, synchronize, write
+from gpu_measure import (
+    ARGUMENTS, CPU, DEVICE, DTYPES, NEEDED, RATES, Failures, attempt_alone, ceilings, ceilings_text, compile_ahead, device_name, rates,
+    seconds_left, synchronize, write,
+)  # fmt: skip
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SHORT_NAMES = {"float32": "f32", "bfloat16": "bf16"}
 RIVALS = ("eager", "compiled")
 # Rival, type, lengths or what else there is: in the order in which they are measured.
 STAGES = (
@@ -135,7 +138,7 @@ class Step:
 
 
 def make_step(row, rival):
-    model, request, dtype = row["model"], row["request"], DTYPES[row["dtype"]]
+    model, request, dtype = row["model"], row["request"], DTYPES[SHORT_NAMES[row["dtype"]]]
     return Step(make_model(model["family"], model["config"], request, dtype), request, dtype, rival == "compiled")
 
 
@@ -172,10 +175,10 @@ def shapes(request):
     return ", ".join(f"{name} {value}" for name, value in request.items() if name != "kind")
 
 
-def table(rows):
+def table(rows, limits):
     lines = [
-        "| model | type | pass | xlformers, ms | TFLOP/s | eager | compiled | times eager | times compiled | peak memory, MiB | eager's, MiB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| model | type | pass | xlformers, ms | {RATES} | eager | compiled | times eager | times compiled | peak memory, MiB | eager's, MiB |",
+        "|---" * 14 + "|",
     ]
     failures, missing = Failures(), 0
     for row in rows:
@@ -194,7 +197,7 @@ def table(rows):
             row["dtype"],
             f"{request['kind']}: {shapes(request)}",
             f"{own:.2f}" if own else failures.cell(row["error"]) if "error" in row else "",
-            f"{row['flops'] / own / 1e9:.1f}" if own else "",
+            *(rates(row["flops"], row["leastBytes"], own / 1000, limits, SHORT_NAMES[row["dtype"]]) if own else [""] * 4),
             *cells,
             *(f"**{times[name] / own:.2f}**" if times.get(name) and own else "" for name in RIVALS),
             f"{row['peakBytes'] / 2**20:.0f}" if own else "",
@@ -205,22 +208,24 @@ def table(rows):
     return "\n".join(lines) + "\n\nA single text of growing length is not compiled.\n" + failures.notes() + empty
 
 
-def publish(rows):
+def publish(rows, limits):
     write(
         ARGUMENTS.markdown,
         f"## Whole models on a GPU: {device_name()} ({datetime.date.today().isoformat()})\n\n"
         f"torch {torch.__version__}, transformers {transformers.__version__}; random weights. Inference with weights of the type; training "
         "steps (forward, backward, clipping, Adam) in bf16 by mixed precision over float32 weights, but PyTorch's Transformer-XL, which "
-        "cannot, with weights in bf16; it does what transformers 4.57 did (scripts/reference/transformer_xl_model.py). TFLOP/s of the "
-        "operations nobody can avoid. Medians; peak memory beyond weights and optimizer.\n\n" + table(rows),
+        "cannot, with weights in bf16; it does what transformers 4.57 did (scripts/reference/transformer_xl_model.py). Operations and "
+        "bytes are those nobody can avoid: weights once, in training 28 bytes of each; in decoding keys, values and positions. "
+        f"{ceilings_text(limits)} Medians; peak memory beyond weights and optimizer.\n\n" + table(rows, limits),
     )
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    write(ARGUMENTS.json, json.dumps({"device": device_name(), **versions, "rows": rows}, indent=1))
+    write(ARGUMENTS.json, json.dumps({"device": device_name(), **versions, "ceilings": limits, "rows": rows}, indent=1))
 
 
 def main():
     with open(ARGUMENTS.own) as lines:
         rows = [{**json.loads(line), "rivals": {}} for line in lines]
+    limits = ceilings()
     for rival, dtype, lengths in STAGES:
         group = [row for row in rows if row["dtype"] == dtype and row["compiled"] != lengths and "skipped" not in row]
         if rival == "compiled" and seconds_left() > NEEDED:
@@ -230,8 +235,8 @@ def main():
             if seconds_left() > NEEDED:
                 row["rivals"][rival] = attempt_alone(measure, row, rival)
                 print(row["model"]["name"], row["dtype"], row["request"], rival, row["rivals"][rival], flush=True)
-                publish(rows)
-    publish(rows)
+                publish(rows, limits)
+    publish(rows, limits)
     failed = [f"xlformers failed: {row['model']['name']} {row['dtype']} {row['request']}: {row['error']}" for row in rows if "error" in row]
     if failed or not rows:
         raise SystemExit("\n".join(failed or ["xlformers measured nothing"]))

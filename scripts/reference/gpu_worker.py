@@ -11,12 +11,14 @@ alone, of all operands. Those that need no compilation come first, and bf16 befo
 
 import datetime
 import json
-import statistics
 
 import torch
 import torch.nn.functional as F
 
-from gpu_measure import ARGUMENTS, CPU, DEVICE, NEEDED, Failures, attempt, attempt_alone, compile_ahead, device_name, seconds_left, synchronize, write
+from gpu_measure import (
+    ARGUMENTS, CPU, DEVICE, DTYPES, NEEDED, RATES, Failures, attempt, attempt_alone, ceilings, ceilings_text, compile_ahead, device_name,
+    microseconds, rates, seconds_left, write,
+)  # fmt: skip
 
 # name, XLNet, streams, batch, queries, memory, heads, head size; attention_benchmark.cu has the same list.
 CASES = [
@@ -30,29 +32,7 @@ CASES = [
 ]
 if CPU:
     CASES = [("txl", False, 1, 2, 6, 5, 2, 8), ("xlnet", True, 2, 2, 6, 4, 2, 8)]
-DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 PLAIN, COMPILED = ("eager", "sdpa"), ("flex", "compiled")
-
-
-def microseconds(run):
-    """Median of ten groups; each long enough for the clock."""
-    if CPU:
-        run()
-        return 1.0
-    for _ in range(3):
-        run()
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-
-    def group(runs):
-        begin.record()
-        for _ in range(runs):
-            run()
-        end.record()
-        synchronize()
-        return 1e3 * begin.elapsed_time(end) / runs
-
-    runs = max(3, min(1000, int(30e3 / max(group(3), 1.0))))
-    return statistics.median(group(runs) for _ in range(10))
 
 
 def shift(x, keys):
@@ -227,20 +207,6 @@ def measure(case, dtype, name):
     return result
 
 
-def ceilings():
-    if CPU:
-        return {"bf16": 1.0, "f32": 1.0, "bytesPerSecond": 1.0}
-    result = {}
-    for name, dtype in DTYPES.items():
-        a, b = (torch.randn(8192, 8192, device=DEVICE, dtype=dtype) for _ in range(2))
-        result[name] = 2 * 8192**3 / (microseconds(lambda: torch.matmul(a, b)) * 1e-6)
-        del a, b
-    source = torch.empty(2**31, dtype=torch.uint8, device=DEVICE)
-    target = torch.empty_like(source)
-    result["bytesPerSecond"] = 2 * 2**31 / (microseconds(lambda: target.copy_(source)) * 1e-6)
-    return result
-
-
 def visible_pairs(case):
     """Pairs of query and key that someone must look at, of all batch rows, heads and streams."""
     _, xlnet, streams, batch, queries, memory, heads, _ = case
@@ -253,10 +219,20 @@ def visible_pairs(case):
     return batch * heads * pairs
 
 
+def least_bytes(case, which, dtype):
+    """Operands and results once: of the forward pass, and of the gradients, which read what it read and left."""
+    _, xlnet, streams, batch, queries, memory, heads, size = case
+    keys = memory + queries
+    rows, kept = streams * batch * queries * heads, batch * keys * heads
+    positions = (keys + queries if xlnet else keys) * heads
+    elements = 2 * rows + 2 * kept + positions if which == "forward" else 4 * rows + 4 * kept + 2 * positions
+    return elements * size * DTYPES[dtype].itemsize + 4 * rows  # log-sum-exps
+
+
 def table(results, own, limits):
     lines = [
-        "| case | type | pass | xlformers, us | TFLOP/s | share of the matrix ceiling | eager | sdpa | flex | compiled | times eager | times the best rival |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| case | type | pass | xlformers, us | {RATES} | eager | sdpa | flex | compiled | times eager | times the best rival |",
+        "|---" * 14 + "|",
     ]
     failures, missing = Failures(), 0
     for case, dtype, which, factor in ((c, d, *p) for c in CASES for d in DTYPES for p in (("forward", 6), ("backward", 12))):
@@ -273,11 +249,11 @@ def table(results, own, limits):
         mine = own.get((case[0], dtype, which), {})
         time = mine.get("microseconds")
         if time is None:
-            own_cells = [failures.cell(mine["error"]) if "error" in mine else "", "", ""]
+            own_cells = [failures.cell(mine["error"]) if "error" in mine else "", "", "", "", ""]
             missing += "error" not in mine
         else:
-            rate = factor * case[7] * visible_pairs(case) / (time * 1e-6)
-            own_cells = [f"{time:.1f}", f"{rate / 1e12:.1f}", f"{100 * rate / limits[dtype]:.0f} %"]
+            operations = factor * case[7] * visible_pairs(case)
+            own_cells = [f"{time:.1f}", *rates(operations, least_bytes(case, which, dtype), time * 1e-6, limits, dtype)]
         against = [f"{rival / time:.2f}" if rival and time else "" for rival in (times.get("eager"), min(times.values(), default=None))]
         lines.append(f"| {' | '.join([case[0], dtype, which, *own_cells, *cells, *against])} |")
     empty = f"\nNot measured, as the time was up: {missing} cells, which are empty.\n" if missing else ""
@@ -300,9 +276,9 @@ def publish(results, own, limits):
     write(
         ARGUMENTS.markdown,
         f"## Fused attention on a GPU: {device_name()} ({datetime.date.today().isoformat()})\n\n"
-        f"torch {torch.__version__}. Ceilings of the same run: {limits['bf16'] / 1e12:.0f} TFLOP/s (bf16) and {limits['f32'] / 1e12:.1f} "
-        f"TFLOP/s (fp32) in products of 8192 x 8192 x 8192, {limits['bytesPerSecond'] / 1e12:.2f} TB/s in a copy, both ways counted. "
-        "Operations are those nobody can avoid: 6 (forward) and 12 (backward) times the head size for every visible pair. "
+        f"torch {torch.__version__}. {ceilings_text(limits)} "
+        "Operations and bytes are those nobody can avoid: 6 (forward) and 12 (backward) times the head size for every visible pair; operands "
+        "and results once. "
         "Microseconds, medians.\n\n" + table(results, own, limits),
     )
     rows = [dict(case=case, dtype=dtype, rival=name, **found) for (case, dtype, name), found in results.items()]
