@@ -17,6 +17,7 @@ import {
 } from '../../lib';
 import { resolveDevice } from '../../lib/device';
 import { dtypeDetail } from '../../lib/dtype';
+import type { DecodingSession } from '../../lib/models/decoding';
 import type { Parameter } from '../../lib/tensor';
 import { type Case, median, randomIds } from './measure';
 import * as transformerXL from './transformerXLCases';
@@ -26,6 +27,7 @@ type Request =
   | { kind: 'forward' | 'evaluate' | 'train'; batch: number; target: number; memory: number }
   | { kind: 'decode'; batch: number; memory: number }
   | { kind: 'xlnetForward'; batch: number; length: number }
+  | { kind: 'xlnetDecode'; batch: number; memory: number }
   | { kind: 'xlnetTrain'; batch: number; length: number; targets: number };
 
 interface ModelCases {
@@ -85,6 +87,8 @@ const published: ModelCases[] = [
     requests: [
       { kind: 'xlnetForward', batch: 16, length: 128 },
       { kind: 'xlnetForward', batch: 16, length: 512 },
+      { kind: 'xlnetDecode', batch: 1, memory: 512 },
+      { kind: 'xlnetDecode', batch: 32, memory: 512 },
       { kind: 'xlnetTrain', batch: 8, length: 512, targets: 85 },
     ],
     lengths: lengths.map((length) => ({ kind: 'xlnetForward', batch: 1, length })),
@@ -95,6 +99,7 @@ const published: ModelCases[] = [
     config: { vocabSize: 32_000, nLayer: 24, dModel: 1024, nHead: 16, dInner: 4096, memLen: null, useMemsEval: false },
     requests: [
       { kind: 'xlnetForward', batch: 16, length: 512 },
+      { kind: 'xlnetDecode', batch: 1, memory: 512 },
       { kind: 'xlnetTrain', batch: 4, length: 512, targets: 85 },
     ],
   },
@@ -122,6 +127,7 @@ const tiny: ModelCases[] = [
     config: { vocabSize: 60, nLayer: 2, dModel: 16, nHead: 2, dInner: 24, memLen: null, useMemsEval: false },
     requests: [
       { kind: 'xlnetForward', batch: 2, length: 12 },
+      { kind: 'xlnetDecode', batch: 2, memory: 6 },
       { kind: 'xlnetTrain', batch: 2, length: 12, targets: 2 },
     ],
   },
@@ -192,7 +198,7 @@ async function measure(
   const memory = 'memory' in request ? { memLen: request.memory } : {};
   const model =
     family === 'xlnet'
-      ? new XLNetLMHeadModel(config, options)
+      ? new XLNetLMHeadModel({ ...config, ...memory }, options)
       : new TransformerXLLMHeadModel({ ...config, ...memory } as TransformerXLOptions, options);
   if (trains) model.setPrecision(dtype);
   const current = await makeCase(model, request);
@@ -222,15 +228,22 @@ function leastBytes(model: PretrainedModel, request: Request): number {
   const total = (bytes: (weight: Parameter) => number) => weights.reduce((sum, weight) => sum + bytes(weight), 0);
   if (request.kind === 'train' || request.kind === 'xlnetTrain') return total(({ size }) => 28 * size);
   const once = total(({ size, dtype }) => size * dtypeDetail(dtype).bytes);
-  if (request.kind !== 'decode' || !(model instanceof TransformerXLLMHeadModel)) return once;
-  const { nLayer, nHead, dHead } = model.config;
-  const row = nHead * dHead * dtypeDetail(model.precision).bytes;
-  return once + nLayer * request.memory * row * (2 * request.batch + 1);
+  if (request.kind !== 'decode' && request.kind !== 'xlnetDecode') return once;
+  const { config } = model as TransformerXLLMHeadModel | XLNetLMHeadModel;
+  const width = 'dHead' in config ? config.nHead * config.dHead : config.dModel;
+  const row = width * dtypeDetail(model.precision).bytes;
+  return once + config.nLayer * request.memory * row * (2 * request.batch + 1);
 }
 
 async function makeCase(model: PretrainedModel, request: Request): Promise<Case> {
   if (model instanceof XLNetLMHeadModel) {
     if (request.kind === 'xlnetForward') return xlnet.forwardCase(model, request.batch, request.length);
+    if (request.kind === 'xlnetDecode') {
+      const { batch, memory } = request;
+      // Hugging Face's steps, to the same scores: the two newest tokens and a dummy behind the memory.
+      const session = model.startDecoding({ decoding: 'hf', useMems: true });
+      return decodeCase(model, session, batch, memory, xlnet.decodeFlops(model.config, batch, memory));
+    }
     if (request.kind === 'xlnetTrain') return xlnet.trainCase(model, request.batch, request.length, request.targets);
   } else if (model instanceof TransformerXLLMHeadModel) {
     switch (request.kind) {
@@ -240,8 +253,12 @@ async function makeCase(model: PretrainedModel, request: Request): Promise<Case>
         return evaluateCase(model, request.batch, request.target, request.memory);
       case 'train':
         return transformerXL.trainCase(model, request.batch, request.target, request.memory);
-      case 'decode':
-        return decodeCase(model, request.batch, request.memory);
+      case 'decode': {
+        const { batch, memory } = request;
+        model.resetMemoryLength(memory);
+        const flops = transformerXL.evaluateFlops(model.config, batch, 1, memory);
+        return decodeCase(model, model.startDecoding(), batch, memory, flops);
+      }
     }
   }
   throw new Error(`${request.kind}: not a case of ${model.constructor.name}`);
@@ -274,19 +291,22 @@ function evaluateCase(model: TransformerXLLMHeadModel, batch: number, target: nu
 }
 
 /** One token for each text behind a full memory, up to the scores of all words. */
-async function decodeCase(model: TransformerXLLMHeadModel, batch: number, memory: number): Promise<Case> {
-  model.resetMemoryLength(memory);
+async function decodeCase(
+  model: TransformerXLLMHeadModel | XLNetLMHeadModel,
+  session: DecodingSession,
+  batch: number,
+  memory: number,
+  flops: number,
+): Promise<Case> {
   model.eval();
-  const { device, config } = model;
-  const session = model.startDecoding();
-  const prompt = randomIds(memory, config.vocabSize, 1);
+  const prompt = randomIds(memory, model.config.vocabSize, 1);
   (await session.start(Array.from({ length: batch }, () => prompt))).dispose();
   return {
     request: { kind: 'forward', batch, target: 1, memory },
-    flops: transformerXL.evaluateFlops(config, batch, 1, memory),
+    flops,
     run: async () => {
       const scores = session.step(new Array<number>(batch).fill(1));
-      await device.synchronize();
+      await model.device.synchronize();
       scores.dispose();
     },
     dispose: () => session.dispose(),

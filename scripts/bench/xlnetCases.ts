@@ -41,6 +41,13 @@ function forwardFlops(config: Config, batch: number, length: number): number {
   return config.nLayer * (rows * (unit.query + unit.keyValue) + rows * length * unit.pair);
 }
 
+/** A token of a text behind a memory whose keys and values are kept, and the row that predicts the next one. */
+export function decodeFlops(config: Config, batch: number, memory: number): number {
+  const { nLayer, dModel, vocabSize } = config;
+  const unit = unitsOf(config);
+  return batch * (nLayer * (2 * unit.query + unit.keyValue + 2 * memory * unit.pair) + 2 * dModel * vocabSize);
+}
+
 /** The last layer's content stream has keys and values only. */
 function trainFlops(config: Config, batch: number, length: number, targets: number): number {
   const { nLayer, dModel, vocabSize } = config;

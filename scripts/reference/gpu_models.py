@@ -45,7 +45,7 @@ def make_model(family, config, request, dtype):
     options = snake(config)
     with torch.device(DEVICE):
         if family == "xlnet":
-            model = transformers.XLNetLMHeadModel(transformers.XLNetConfig(**options))
+            model = transformers.XLNetLMHeadModel(transformers.XLNetConfig(**{**options, "mem_len": request.get("memory")}))
         else:
             model = transformer_xl_model.LanguageModel(transformer_xl_model.Config(**options, mem_len=request["memory"]))
     return model.to(dtype=torch.float32 if request["kind"] == "xlnetTrain" else dtype)
@@ -80,6 +80,8 @@ class Step:
             self.labels = random_ids(vocabulary, batch, rows + 1)
         if kind == "xlnetTrain":
             self.prepare_permutation(vocabulary, batch, rows, request["targets"])
+        if kind == "xlnetDecode":
+            self.prepare_decoding(vocabulary, batch, request["memory"])
 
     def run(self):
         getattr(self, self.request["kind"])()
@@ -97,6 +99,16 @@ class Step:
             "target_mapping": mapping.expand(batch, -1, -1).contiguous().to(DEVICE),
         }
         self.labels = random_ids(vocabulary, batch, targets)
+
+    def prepare_decoding(self, vocabulary, batch, memory):
+        """As prepare_inputs_for_generation of transformers 4.57: the two newest tokens and a dummy behind `memory` less these two."""
+        self.ids = random_ids(vocabulary, batch, 3)
+        config = self.model.config
+        self.mems = [torch.randn(memory - 2, batch, config.d_model, device=DEVICE, dtype=self.dtype) for _ in range(config.n_layer)]
+        hidden, mapping = torch.zeros(batch, 3, 3, device=DEVICE), torch.zeros(batch, 1, 3, device=DEVICE)
+        hidden[:, :, -1] = 1
+        mapping[:, 0, -1] = 1
+        self.permutation = {"perm_mask": hidden, "target_mapping": mapping}
 
     def segment(self):
         hidden, mems = self.body(self.ids, self.mems)
@@ -118,6 +130,12 @@ class Step:
     @torch.no_grad()
     def xlnetForward(self):
         self.body(self.ids, use_mems=False)
+
+    @torch.no_grad()
+    def xlnetDecode(self):
+        found = self.body(self.ids, mems=self.mems, use_mems=True, **self.permutation)
+        self.mems = [layer[:-2] for layer in found.mems]
+        self.model.lm_loss(found.last_hidden_state)
 
     def update(self, loss):
         loss.backward()

@@ -120,6 +120,6 @@ describe('tests on the CUDA kernels', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as { milliseconds?: number; error?: string });
     expect([stderr, rows.flatMap(({ error }) => error ?? [])]).toEqual(['', []]);
-    expect(rows.length).toBe(14);
+    expect(rows.length).toBe(16);
   }, 600_000);
 });
